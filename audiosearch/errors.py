@@ -1,0 +1,70 @@
+"""Every error audiosearch raises on purpose.
+
+    AudioSearchError            one clear line that says what to do next; the command line exits with 2
+    ├── UsageError              an argument that cannot be meant
+    ├── LibraryError            the catalogue itself
+    │   ├── LibraryNotFound     no library at that place
+    │   ├── LibraryEmpty        nothing has been ingested (or nothing in that space)
+    │   ├── LibraryLocked       another process is writing; says which
+    │   ├── SchemaError         a database that this version cannot open
+    │   └── SpaceMismatch       vectors of different models or settings would meet
+    ├── ModelError              a model that cannot be found, does not load, or does not fit its configuration
+    └── MediaError              one file's sound cannot be read; `cause` is a short stable word
+
+A `MediaError` concerns one file: ingest records it and goes on.
+"""
+
+
+class AudioSearchError(Exception):
+    """Root of everything the world can do wrong; a bug raises something else."""
+
+
+class UsageError(AudioSearchError):
+    """An argument that cannot be meant."""
+
+
+class LibraryError(AudioSearchError):
+    """The catalogue itself."""
+
+
+class LibraryNotFound(LibraryError):
+    """No library at that place."""
+
+
+class LibraryEmpty(LibraryError):
+    """Nothing to search."""
+
+
+class LibraryLocked(LibraryError):
+    """Another process holds the writer lock."""
+
+
+class SchemaError(LibraryError):
+    """A database of another version, refused before anything is written."""
+
+
+class SpaceMismatch(LibraryError):
+    """Vectors that are not comparable would meet."""
+
+
+class ModelError(AudioSearchError):
+    """A model that cannot be used."""
+
+
+class MediaError(AudioSearchError):
+    """One file's sound cannot be read.
+
+    `cause` is one of CAUSES: a short word that is stable across versions, for ledgers and scripts.
+    """
+
+    CAUSES = ("empty", "not-audio", "no-audio-stream", "corrupt", "unreadable", "vanished", "too-slow", "crashed")
+    # Causes that may pass by themselves; the others hold until the file changes.
+    PASSING = frozenset({"unreadable", "vanished", "too-slow", "crashed"})
+
+    def __init__(self, path: str, cause: str, detail: str) -> None:
+        assert cause in self.CAUSES, cause
+        super().__init__(f"{path}: {detail}")
+        self.path, self.cause, self.detail = path, cause, detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.path, self.cause, self.detail)

@@ -1,0 +1,192 @@
+"""The values that travel between the parts: frozen, without behaviour that needs a library or a model.
+
+Paths are `str` in file-system encoding with surrogate escapes (`os.fsdecode`), so that every name a file system allows
+can travel. Times are seconds from the start of the recording; spans are half-open, `[start_seconds, end_seconds)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Task = Literal["query", "document"]
+Samples = NDArray[np.float32]  # mono, [-1, 1], shape (n,)
+Vectors = NDArray[np.float32]  # unit rows, shape (n, dim)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What a probe of one file says, without decoding it. `duration_seconds` is the container's claim, or None."""
+
+    path: str
+    container: str
+    codec: str
+    sample_rate: int
+    channels: int
+    duration_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span of a recording and, while it travels to the model, its sound.
+
+    `chunk_hash` is BLAKE2b-128 of the span's 16 kHz mono s16 samples with the front-end version; `silent` is digital
+    silence: every s16 sample is zero.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    chunk_hash: bytes
+    silent: bool
+    samples: Samples | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What can be known of a model without importing torch (from its directory)."""
+
+    name: str  # what the user asked for: bundled name, directory or hub id
+    directory: str
+    fingerprint: str
+    dim: int
+    sample_rate: int
+    max_seconds: float
+    document_instruction: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSpec:
+    """Everything that makes stored vectors comparable. `fingerprint` is a hash of all the other fields but `model_name`
+    and `licence`."""
+
+    fingerprint: str
+    model_name: str
+    model_fingerprint: str
+    document_instruction: str
+    is_aspect: bool
+    dim: int
+    window_seconds: float
+    hop_seconds: float
+    resampler: str
+    channel_policy: str
+    front_end: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A stored space: its spec, database id and whether it is the one searched by default."""
+
+    id: int
+    spec: SpaceSpec
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A moment as the user sees it. `score` is the inner product of unit vectors, higher is better.
+
+    `confidence` is None until scores are calibrated against a background distribution; a number here is measured.
+    """
+
+    id: str
+    path: str  # absolute
+    root: str
+    recording_id: int
+    start_seconds: float
+    end_seconds: float
+    score: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query returns. `instruction_route` says how an instruction was applied: `aspect-space`, `re-embedded` or
+    None; of the candidates `reread` were re-embedded under it and `not_reread` kept their stored score."""
+
+    query: str
+    hits: tuple[Hit, ...]
+    space: str
+    instruction_route: str | None = None
+    reread: int = 0
+    not_reread: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """One line of the failure ledger."""
+
+    path: str  # absolute
+    cause: str
+    detail: str
+    attempts: int
+    last_attempt_at: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class IngestProgress:
+    """A snapshot for a progress bar, sent often; never required for the work."""
+
+    files_done: int
+    files_total: int
+    audio_seconds: float  # decoded so far
+    audio_seconds_total: float | None  # estimate, when there is one
+    chunks_embedded: int
+    elapsed_seconds: float
+    current: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSummary:
+    """What an ingest did. `failed` holds this run's failures and those of unchanged files that failed before."""
+
+    files_seen: int
+    files_indexed: int
+    files_unchanged: int
+    recordings_added: int
+    recordings_shared: int  # files whose recording was already known: a copy or a rename, at no model cost
+    chunks_embedded: int
+    chunks_reused: int  # the same sound was embedded before
+    chunks_silent: int
+    audio_seconds: float
+    elapsed_seconds: float
+    failed: tuple[FailedFile, ...]
+    warnings: tuple[str, ...]
+    space: str
+    device: str | None  # "cuda:0, bf16: ..." with the reason, None when no model was needed
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceStatus:
+    """One line of `status`."""
+
+    name: str
+    model: str
+    document_instruction: str
+    is_default: bool
+    dim: int
+    recordings: int
+    chunks: int
+    vectors: int
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole library at a glance."""
+
+    directory: str
+    roots: tuple[str, ...]
+    files: int
+    recordings: int
+    chunks: int
+    failed: int
+    audio_seconds: float
+    bytes_on_disk: int
+    spaces: tuple[SpaceStatus, ...]
