@@ -1,0 +1,57 @@
+"""The decoder: transformers' Qwen2Model under the published names (`decoder.model.*`, `decoder.lm_head.weight`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, Qwen2Config, Qwen2Model
+
+
+class SharedPrefix:
+    """Keys and values of an instruction prefix, computed once and handed to each batch as a fresh copy.
+
+    Fresh, because `DynamicCache` grows in place even with `use_cache=False`: a second batch that met the first one's
+    cache would attend to the first one's tokens.
+    """
+
+    def __init__(self, layers: list[tuple[Tensor, Tensor]], length: int) -> None:
+        self._layers = layers
+        self.length = length
+
+    def for_batch(self, batch: int) -> DynamicCache:
+        """A new cache of `batch` rows, each the shared prefix."""
+        return DynamicCache([(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self._layers])
+
+
+class Decoder(nn.Module):
+    """Causal transformer over text and audio embeddings. `lm_head` exists only to hold a full checkpoint."""
+
+    def __init__(self, config: Qwen2Config, *, lm_head: bool) -> None:
+        super().__init__()
+        self.model = Qwen2Model(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False) if lm_head else None
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.model.embed_tokens(ids)
+
+    def forward(self, embeddings: Tensor, prefix: SharedPrefix | None = None) -> Tensor:
+        """Last hidden states (B, L, H) of right-padded embeddings.
+
+        No padding mask is needed: attention is causal and padding lies behind every position that is read.
+        """
+        offset = prefix.length if prefix else 0
+        positions = torch.arange(offset, offset + embeddings.shape[1], device=embeddings.device)
+        return self.model(
+            inputs_embeds=embeddings,
+            position_ids=positions.expand(embeddings.shape[0], -1),
+            past_key_values=prefix.for_batch(embeddings.shape[0]) if prefix else None,
+            use_cache=prefix is not None,
+        ).last_hidden_state
+
+    def prefix(self, ids: Tensor) -> SharedPrefix:
+        """Run the prefix `ids` (P,) once and keep its keys and values."""
+        cache = DynamicCache()
+        positions = torch.arange(len(ids), device=ids.device)[None]
+        self.model(input_ids=ids[None], position_ids=positions, past_key_values=cache, use_cache=True)
+        layers = [(layer.keys, layer.values) for layer in cache.layers]
+        return SharedPrefix(layers, len(ids))
