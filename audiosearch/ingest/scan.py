@@ -1,0 +1,207 @@
+"""Which files a set of paths means: a walk of directories that nothing on disk can trap or stop.
+
+Works on bytes throughout, so names in no particular encoding pass. Imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiosearch.errors import UsageError
+
+# What the walk takes. A file named by the user is taken whatever it is called. `.ts` is missing on purpose: far more
+# disks hold TypeScript than loose MPEG transport streams.
+AUDIO_EXTENSIONS = (
+    "3ga 8svx aa aac aax ac3 act adts aif aifc aiff alac amr ape apl au awb bwf caf dff dsf dss dts dtshd dvf eac3 "
+    "flac gsm ircam kar m4a m4b m4p m4r mka mlp mogg mp1 mp2 mp3 mpa mpc mpga oga ogg oma opus paf qcp ra ram rf64 rmi "
+    "sds sf shn sln snd spx svx tak thd tta voc vox vqf w64 wav wave weba wma wv xa"
+)
+VIDEO_EXTENSIONS = (
+    "3g2 3gp 3gpp amv asf avi divx dv f4a f4v flv gxf ivf m1v m2t m2ts m2v m4v mj2 mjpeg mkv mov mp4 mpe mpeg mpg mts "
+    "mxf nsv nut ogm ogv ogx qt rm rmvb roq swf tod vob webm wmv wtv y4m"
+)
+MEDIA_EXTENSIONS = frozenset(os.fsencode(name) for name in f"{AUDIO_EXTENSIONS} {VIDEO_EXTENSIONS}".split()) - {
+    b"kar",
+    b"rmi",  # MIDI: notes, no sound
+    b"y4m",  # raw pictures: never a sound track
+}
+
+# Directories that hold no sound anyone wants found: version control, thumbnails, trash cans of several systems.
+EXCLUDED_DIRECTORIES = frozenset(
+    os.fsencode(name.lower())
+    for name in (
+        "@eaDir",
+        ".git",
+        ".hg",
+        ".svn",
+        "#recycle",
+        "@Recycle",
+        "$RECYCLE.BIN",
+        ".Trash",
+        ".Trashes",
+        ".AppleDouble",
+        "__MACOSX",
+        ".Spotlight-V100",
+        ".fseventsd",
+        "lost+found",
+        "System Volume Information",
+    )
+)
+EXCLUDED_PREFIXES = (b"._", b".trash-")  # macOS resource forks; per-user trash of a mounted disk
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedFile:
+    """A file under its root, with what tells whether it changed. `error` is set when not even that could be read."""
+
+    path: bytes  # relative to the root
+    size: int
+    mtime_ns: int
+    inode: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A part of a root to walk: everything below `under`, or one file. `skip` are directories other targets cover."""
+
+    root: str  # absolute
+    under: bytes = b""
+    is_file: bool = False
+    skip: frozenset[bytes] = frozenset()  # absolute
+
+    def files(self, warnings: list[str]) -> Iterator[ScannedFile]:
+        """The files this target means, as `scan` and `stat_file` give them."""
+        if self.is_file:
+            yield stat_file(self.root, self.under)
+        else:
+            yield from scan(self.root, under=self.under, skip=self.skip, warnings=warnings)
+
+
+def targets(paths: Collection[str], known_roots: Collection[str], *, exclude: Collection[str] = ()) -> list[Target]:
+    """Paths as the user gave them -> what to walk, so that a file belongs to one root only.
+
+    A path inside a root that the library knows is a part of that root; roots inside a path stay their own. `exclude`
+    are directories never to walk, such as the library's own.
+
+    Raises:
+        UsageError: a path does not exist, or is neither a file nor a directory.
+    """
+    roots = {_absolute(root) for root in known_roots}
+    never = frozenset(os.fsencode(_absolute(directory)) for directory in exclude)
+    wanted: list[Target] = []
+    for given in paths:
+        path = _absolute(given)
+        try:
+            mode = Path(path).stat().st_mode
+        except OSError as error:
+            raise UsageError(f"cannot ingest {given}: {error.strerror or error}") from error
+        is_file = stat.S_ISREG(mode)
+        if not is_file and not stat.S_ISDIR(mode):
+            raise UsageError(f"cannot ingest {given}: it is neither a file nor a folder")
+        home = str(Path(path).parent) if is_file else path
+        root = max((known for known in roots if _is_inside(home, known)), key=len, default=home)
+        roots.add(root)
+        inner = [known for known in roots if known != path and _is_inside(known, path)] if not is_file else []
+        skip = never.union(map(os.fsencode, inner))
+        wanted.append(Target(root, _relative(path, root), is_file, skip))
+        wanted.extend(Target(known, skip=skip - {os.fsencode(known)}) for known in inner)
+    return list(dict.fromkeys(wanted))
+
+
+def scan(
+    root: str,
+    *,
+    under: bytes = b"",
+    skip: Collection[bytes] = (),
+    warnings: list[str] | None = None,
+) -> Iterator[ScannedFile]:
+    """The media files below `root` (or its part `under`), each once, in an order that is the same every time.
+
+    Symlinked directories are followed, after all real ones, and no directory is entered twice: a loop ends, and what
+    can be reached two ways is found under its real name. A directory is walked whatever it is called. `skip` are
+    absolute directories to leave out. A directory that cannot be listed is a line in `warnings`.
+    """
+    warnings = [] if warnings is None else warnings
+    base = os.fsencode(root)
+    entered: set[tuple[int, int]] = set()
+    real: list[bytes] = [under]
+    linked: deque[bytes] = deque()
+    while real or linked:
+        relative = real.pop() if real else linked.popleft()
+        here = _join(base, relative)
+        if here in skip:
+            continue
+        try:
+            status = os.stat(here)  # noqa: PTH116 - bytes, which pathlib does not take
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            warnings.append(f"{os.fsdecode(here)}: folder passed over: {error.strerror or error}")
+            continue
+        below: list[bytes] = []
+        for entry in entries:
+            name = _join(relative, entry.name)
+            try:
+                if entry.is_dir():
+                    if not _is_excluded(entry.name):
+                        (linked if entry.is_symlink() else below).append(name)
+                elif _is_media(entry.name):
+                    found = entry.stat()
+                    if stat.S_ISREG(found.st_mode):
+                        yield ScannedFile(name, found.st_size, found.st_mtime_ns, found.st_ino)
+            except OSError as error:
+                if entry.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP):
+                    warnings.append(f"{os.fsdecode(entry.path)}: link passed over: {error.strerror}")
+                elif _is_media(entry.name) and error.errno != errno.ENOENT:
+                    yield ScannedFile(name, 0, 0, 0, error=error.strerror or str(error))
+        real.extend(reversed(below))
+
+
+def stat_file(root: str, path: bytes) -> ScannedFile:
+    """One file, whatever its extension."""
+    try:
+        found = os.stat(_join(os.fsencode(root), path))  # noqa: PTH116 - bytes
+    except OSError as error:
+        return ScannedFile(path, 0, 0, 0, error=error.strerror or str(error))
+    return ScannedFile(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def absolute_path(root: str, path: bytes) -> str:
+    """Where a file of a root is."""
+    return os.fsdecode(_join(os.fsencode(root), path))
+
+
+def _is_excluded(name: bytes) -> bool:
+    return name.lower() in EXCLUDED_DIRECTORIES or name.lower().startswith(EXCLUDED_PREFIXES)
+
+
+def _is_media(name: bytes) -> bool:
+    stem, dot, extension = name.rpartition(b".")
+    return bool(dot and stem) and extension.lower() in MEDIA_EXTENSIONS and not name.startswith(EXCLUDED_PREFIXES)
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return os.path.join(directory, name) if directory and name else directory or name  # noqa: PTH118 - bytes
+
+
+def _absolute(path: str) -> str:
+    # Not resolve(): hits should show the path the user knows, not where its links lead.
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _is_inside(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
+def _relative(path: str, root: str) -> bytes:
+    return b"" if path == root else os.fsencode(path)[len(os.fsencode(root.rstrip(os.sep))) + 1 :]
