@@ -1,0 +1,325 @@
+"""Decode processes: each imports numpy and av only, and talks to the parent over one pipe.
+
+    parent                     child
+      Job        ──────────>   reads the packets
+                 <──────────   Identified (hash, container, stat)
+      answer     ──────────>   decode, or skip: it is free again at once
+                 <──────────   ChunkReady ... ChunkReady
+                 <──────────   Done, or Failed
+
+A child blocks while the parent does not receive, so sound in flight is bounded. A child that dies or shows no progress
+is replaced and its file reported as Failed; a parent that dies closes the pipes, which ends the children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
+
+from audiosearch.audio import decode
+from audiosearch.chunk import HOP_SECONDS, SAMPLE_RATE, WINDOW_SECONDS, stream_chunks
+from audiosearch.errors import MediaError
+from audiosearch.ingest.identity import FileStat, file_stat, identify
+from audiosearch.types import Chunk, MediaInfo, Samples
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+_HEARTBEAT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to read. `key` is the parent's name for it and comes back in every message."""
+
+    key: int
+    path: str
+    window_seconds: float = WINDOW_SECONDS
+    hop_seconds: float = HOP_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The file's recording is known; the child waits for `answer`. `stat` was taken before reading."""
+
+    key: int
+    packet_hash: bytes
+    info: MediaInfo
+    stat: FileStat
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReady:
+    """The next chunk, with its samples."""
+
+    key: int
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The whole file was read. `changed`: its stat is no longer what it was before reading."""
+
+    key: int
+    duration_seconds: float
+    n_chunks: int
+    warnings: tuple[str, ...]
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The file cannot be read; chunks that came before it do not make a whole recording. Causes: MediaError.CAUSES."""
+
+    key: int
+    cause: str
+    detail: str
+
+
+Message = Identified | ChunkReady | Done | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Working:
+    """A sign of life, kept from the caller."""
+
+    key: int
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    job: Job | None = None
+    awaits_answer: bool = False
+    last_sign: float = 0.0
+
+
+class DecodePool:
+    """`workers` decode processes, started when first needed. Use as a context manager, from one thread.
+
+    A file that shows no progress for `timeout_seconds` while the parent listens is given up ("too-slow").
+    """
+
+    def __init__(self, workers: int, *, timeout_seconds: float = 120.0) -> None:
+        assert workers >= 1
+        self._size, self._timeout = workers, timeout_seconds
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def free(self) -> int:
+        """How many more jobs `submit` takes now."""
+        return self._size - self.busy
+
+    @property
+    def busy(self) -> int:
+        """How many jobs are under way."""
+        return sum(worker.job is not None for worker in self._workers)
+
+    def submit(self, job: Job) -> None:
+        """Give a job to an idle worker; call only while `free` is above 0."""
+        for worker in [worker for worker in self._workers if worker.job is None]:
+            try:
+                worker.pipe.send(job)
+            except OSError:  # it died while idle
+                self._drop(worker)
+                continue
+            break
+        else:
+            assert len(self._workers) < self._size, "submit without a free worker"
+            worker = _start()
+            self._workers.append(worker)
+            with contextlib.suppress(OSError):  # dead at birth: `events` reports it
+                worker.pipe.send(job)
+        worker.job, worker.awaits_answer, worker.last_sign = job, False, time.monotonic()
+
+    def answer(self, key: int, decode: bool) -> None:
+        """Answer an Identified: decode it, or skip it; a skipped job sends nothing more and its worker is free."""
+        for worker in self._workers:
+            if worker.job is not None and worker.job.key == key and worker.awaits_answer:
+                with contextlib.suppress(OSError):
+                    worker.pipe.send(decode)
+                worker.awaits_answer, worker.last_sign = False, time.monotonic()
+                if not decode:
+                    worker.job = None
+                return
+        # Otherwise the worker has died since: its Failed is on the way or delivered.
+
+    def events(self, timeout: float | None = None) -> Iterator[Message]:
+        """Messages that are ready, at most one of each worker, waiting up to `timeout` seconds for the first.
+
+        A message is taken from its pipe only when the iterator asks for it.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.busy:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            # Wake up often enough to notice a worker that hangs.
+            left = min(left if left is not None else 1.0, 1.0, self._timeout / 2)
+            pipes = {worker.pipe: worker for worker in self._workers if worker.job is not None}
+            ready = wait(list(pipes), left)
+            messages = False
+            for pipe in ready:
+                message = self._receive(pipes[pipe])  # type: ignore[index]
+                if message is not None:
+                    messages = True
+                    yield message
+            for worker in pipes.values():
+                if worker.pipe not in ready and self._hangs(worker):
+                    messages = True
+                    yield self._give_up(worker, "too-slow", f"no progress for {self._timeout:g} s")
+            if messages or (deadline is not None and time.monotonic() >= deadline):
+                return
+
+    def close(self) -> None:
+        """End all workers now, whatever they do."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in list(self._workers):
+            self._drop(worker)
+
+    def _receive(self, worker: _Worker) -> Message | None:
+        if worker.job is None:
+            return None
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join(1)
+            return self._give_up(worker, "crashed", _epitaph(worker.process.exitcode))
+        worker.last_sign = time.monotonic()
+        if isinstance(message, _Working):
+            return None
+        worker.awaits_answer = isinstance(message, Identified)
+        if isinstance(message, (Done, Failed)):
+            worker.job = None
+        return message
+
+    def _hangs(self, worker: _Worker) -> bool:
+        return (
+            worker.job is not None
+            and not worker.awaits_answer
+            and time.monotonic() - worker.last_sign > self._timeout
+            and not worker.pipe.poll()
+        )
+
+    def _give_up(self, worker: _Worker, cause: str, detail: str) -> Failed:
+        assert worker.job is not None
+        failed = Failed(worker.job.key, cause, detail)
+        self._drop(worker)
+        return failed
+
+    def _drop(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.kill()
+        worker.process.join(1)  # no longer: a process stuck in a dead network share cannot be ended
+
+
+def _epitaph(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"the decode process was ended by {signal.Signals(-exitcode).name}"
+    return f"the decode process ended with code {exitcode}"
+
+
+def _start() -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=True)
+    process = context.Process(target=_main, args=(theirs,), daemon=True, name="audiosearch-decode")
+    with _without_main_module(), _sigint_blocked():
+        process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Spawn would run the caller's script again in every child: its imports (torch), and, unguarded, its ingest."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """A child inherits the mask, so that Ctrl-C reaches only the parent even before `_main` runs."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it would unblock the signal again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _main(pipe: Connection) -> None:
+    """A child's life: jobs until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            _work(pipe, pipe.recv())
+
+
+def _work(pipe: Connection, job: Job) -> None:
+    try:
+        identity = identify(job.path, _Heartbeat(pipe, job.key))
+        pipe.send(Identified(job.key, identity.packet_hash, identity.info, identity.stat))
+        if not pipe.recv():
+            return
+        pipe.send(_read(pipe, job, identity.stat))
+    except (EOFError, ConnectionError):
+        raise
+    except MediaError as error:
+        pipe.send(Failed(job.key, error.cause, error.detail))
+    except Exception as error:  # one file must not end the ingest, even by a bug
+        pipe.send(Failed(job.key, "crashed", f"{type(error).__name__}: {error}"))
+
+
+def _read(pipe: Connection, job: Job, before: FileStat) -> Done:
+    heartbeat = _Heartbeat(pipe, job.key)
+    warnings: list[str] = []
+    n_samples = n_chunks = 0
+
+    def blocks() -> Iterator[Samples]:
+        nonlocal n_samples
+        for block in decode(job.path, warnings=warnings):
+            n_samples += len(block)
+            heartbeat()
+            yield block
+
+    for chunk in stream_chunks(blocks(), window_seconds=job.window_seconds, hop_seconds=job.hop_seconds):
+        pipe.send(ChunkReady(job.key, chunk))
+        n_chunks += 1
+    changed = file_stat(job.path) != before
+    return Done(job.key, n_samples / SAMPLE_RATE, n_chunks, tuple(warnings), changed)
+
+
+class _Heartbeat:
+    """Called often, says "working" about once a second."""
+
+    def __init__(self, pipe: Connection, key: int) -> None:
+        self._pipe, self._key, self._last = pipe, key, time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= _HEARTBEAT_SECONDS:
+            self._last = now
+            self._pipe.send(_Working(self._key))
