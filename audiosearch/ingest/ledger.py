@@ -1,0 +1,36 @@
+"""The failure ledger, as one run sees it: what to try again, and what to tell at the end.
+
+The store keeps the ledger; here is what its causes mean.
+"""
+
+from __future__ import annotations
+
+from audiosearch.errors import MediaError
+from audiosearch.store.records import FileState
+from audiosearch.store.store import Store
+from audiosearch.types import FailedFile
+
+
+def fails_for_good(state: FileState) -> bool:
+    """Whether an unchanged file that failed before would only fail again: its cause lies in the file itself."""
+    return state.failed_cause is not None and state.failed_cause not in MediaError.PASSING
+
+
+class Ledger:
+    """The failed files that one run met: its own, and unchanged ones from before."""
+
+    def __init__(self) -> None:
+        self._paths: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def note(self, path: str) -> None:
+        """Count the file at this absolute path among those to report."""
+        self._paths.add(path)
+
+    def report(self, store: Store) -> tuple[FailedFile, ...]:
+        """The noted files with cause, attempts and time, by path."""
+        if not self._paths:
+            return ()
+        return tuple(sorted((f for f in store.failures() if f.path in self._paths), key=lambda failed: failed.path))

@@ -1,0 +1,478 @@
+"""Folders of sound -> the store. `ingest` lists the stages; `_Run` is one ingest's state.
+
+    scan ─> unchanged? ─> identify ─> known recording? ─> decode, chunk ─> known sound? ─> batch ─> embed ─> commit
+    [here, with the store's states]  [worker processes, one file each   ]  [here          ]        [thread]  [here]
+
+Everything is pulled from the right: a worker waits while the model is behind, so no stage gathers more than a batch. A
+file is in the store only once its last chunk is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiosearch.ingest import scan
+from audiosearch.ingest.embedding import BATCH_CHUNKS, BATCH_SECONDS, EmbedThread
+from audiosearch.ingest.ledger import Ledger, fails_for_good
+from audiosearch.ingest.meter import Meter
+from audiosearch.ingest.writer import Writer
+from audiosearch.model.fingerprint import space_spec
+from audiosearch.store.records import (
+    ChunkRecord,
+    FailureRecord,
+    FileRecord,
+    FileState,
+    FinishedRecording,
+    RecordingInfo,
+)
+from audiosearch.store.store import Store
+from audiosearch.types import Chunk, IngestProgress, IngestSummary, MediaInfo, ModelDescription
+
+if TYPE_CHECKING:
+    # Imported when there is something to decode: a run that finds nothing new must not load FFmpeg.
+    from audiosearch.embed.base import AudioTextEmbedder
+    from audiosearch.ingest.workers import DecodePool, Done, Failed, Identified
+
+POLL_SECONDS = 0.05
+STOP_SECONDS = 0.6  # how long an interrupted run waits for the part the model is at
+MOST_WORKERS = 8
+
+
+def ingest(
+    store: Store,
+    description: ModelDescription,
+    load_embedder: Callable[[], AudioTextEmbedder],
+    paths: Collection[str],
+    *,
+    window_seconds: float,
+    hop_seconds: float,
+    instruction: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[IngestProgress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> IngestSummary:
+    """Bring everything under `paths` into the space that model, instruction, window and hop make.
+
+    The model is loaded by `load_embedder` when the first sound needs it, in another thread. `progress` is called about
+    ten times a second. When `cancelled` says so, or on Ctrl-C, the run ends within a second with all it finished
+    committed, and the summary says that it was interrupted; a second Ctrl-C raises KeyboardInterrupt.
+
+    Raises:
+        UsageError: a path does not exist.
+        ModelError, or what else the model raised: after what was finished has been committed.
+    """
+    spec = space_spec(description, instruction=instruction, window_seconds=window_seconds, hop_seconds=hop_seconds)
+    wanted = scan.targets(paths, [path for _, path in store.roots()], exclude=[str(store.directory)])
+    space = store.space(spec.fingerprint) or store.add_space(spec)
+    run = _Run(store, space.id, Meter(progress), Settings(window_seconds, hop_seconds, instruction))
+    with _Interruptible(cancelled) as stopped:
+        files = run.changed_files(wanted, stopped)
+        placement = run.process(files, description, load_embedder, workers, stopped) if files else None
+        return run.summary(spec.fingerprint, placement, interrupted=stopped())
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an ingest needs to know of its space."""
+
+    window_seconds: float
+    hop_seconds: float
+    instruction: str | None
+
+
+@dataclass(slots=True)
+class _File:
+    """A file that has to be looked at."""
+
+    root_id: int
+    path: bytes  # relative
+    absolute: str
+    stat: tuple[int, int, int]  # size, mtime_ns, inode; as of the scan, then as of just before it was read
+    is_probed: bool = False
+    changed: bool = False  # while it was being read, once already
+
+
+@dataclass(slots=True)
+class _Recording:
+    """Content that is being decoded in this run. `open_chunks` have arrived and have no place in the store yet."""
+
+    packet_hash: bytes
+    info: MediaInfo
+    owner: _File
+    twins: list[_File] = field(default_factory=list)  # other files with the same packets
+    open_chunks: int = 0
+    decoded_seconds: float = 0.0
+    announced: bool = False
+    done: Done | None = None
+    is_complete: bool = False
+
+
+_Place = tuple[_Recording, Chunk]  # the chunk without its samples
+
+
+class _Run:
+    """One ingest. Everything here runs in the calling thread."""
+
+    def __init__(self, store: Store, space_id: int, meter: Meter, settings: Settings) -> None:
+        self.store, self.space_id, self.meter, self.settings = store, space_id, meter, settings
+        self.writer = Writer(store, space_id)
+        self.ledger = Ledger()
+        self.warnings: list[str] = []
+        self.unchanged = self.indexed = self.added = self.shared = self.reused = self.silent = 0
+
+        self.files: dict[int, _File] = {}  # in the workers, by job key
+        self.decoding: dict[int, _Recording] = {}  # of those, the ones that are decoded
+        self.recordings: dict[bytes, _Recording] = {}  # by packet hash, until committed as complete
+        self.again: list[_File] = []  # to be looked at once more, after everything else
+        self.next_key = 0
+
+        self.unchecked: list[tuple[_Place, NDArray[np.float32]]] = []  # may be in the store
+        self.fresh: list[tuple[_Place, NDArray[np.float32]]] = []  # need the model
+        self.waiting: dict[
+            bytes, list[_Place]
+        ] = {}  # by chunk hash: the same sound again, while the first is under way
+
+    # ── scan, skip what is unchanged ──
+
+    def changed_files(self, wanted: list[scan.Target], stopped: Callable[[], bool]) -> list[_File]:
+        """Everything the targets mean, less what the space already has."""
+        changed: list[_File] = []
+        seen: set[tuple[str, bytes]] = set()
+        for target in wanted:
+            root_id = self.store.add_root(target.root)
+            states = self.store.file_states(root_id, self.space_id)
+            for found in target.files(self.warnings):
+                if stopped():
+                    return changed
+                if len(wanted) > 1:  # targets may overlap
+                    if (target.root, found.path) in seen:
+                        continue
+                    seen.add((target.root, found.path))
+                self.meter.files_total += 1
+                if not self.is_settled(target.root, root_id, found, states.get(found.path)):
+                    changed.append(_file(target.root, root_id, found))
+                    self.meter.expect(found.size)
+                self.meter.tell()
+        self.writer.flush()
+        return changed
+
+    def is_settled(self, root: str, root_id: int, found: scan.ScannedFile, state: FileState | None) -> bool:
+        """Whether there is nothing to do for a file: it is as it was when it was indexed, or failed for good."""
+        if found.error is not None:
+            self.fail(_file(root, root_id, found), "unreadable", found.error)
+            return True
+        if state is None or (found.size, found.mtime_ns, found.inode) != (state.size, state.mtime_ns, state.inode):
+            return False
+        if state.done:
+            self.unchanged += 1
+        elif fails_for_good(state):
+            self.ledger.note(scan.absolute_path(root, found.path))
+        else:
+            return False
+        self.meter.files_done += 1
+        return True
+
+    # ── the loop ──
+
+    def process(
+        self,
+        files: list[_File],
+        description: ModelDescription,
+        load_embedder: Callable[[], AudioTextEmbedder],
+        workers: int | None,
+        stopped: Callable[[], bool],
+    ) -> str | None:
+        """Identify, decode, embed and commit the files; where the model ran, if it was needed."""
+        from audiosearch.ingest.workers import DecodePool
+
+        n_workers = min(workers or min(_usable_cores(), MOST_WORKERS), len(files))
+        embed: EmbedThread[_Place] = EmbedThread(load_embedder, description, self.settings.instruction)
+        try:
+            with DecodePool(n_workers) as pool:
+                ahead = deque(files)
+                while ahead and not stopped():
+                    self.round(ahead, pool, embed, stopped)
+                    ahead, self.again = deque(self.again), []
+        finally:
+            # Whatever ended the loop, an error of the model too: what is finished is kept.
+            embed.stop(STOP_SECONDS)
+            self.take(embed, 0.0, quietly=True)
+            self.flush()
+        self.meter.tell(now=True)
+        return embed.placement
+
+    def round(
+        self, ahead: deque[_File], pool: DecodePool, embed: EmbedThread[_Place], stopped: Callable[[], bool]
+    ) -> None:
+        """Take every file in `ahead` through all stages."""
+        while not stopped():
+            while ahead and pool.free:
+                self.submit(ahead.popleft(), pool)
+            if self.is_full and not embed.has_room:
+                self.take(embed, POLL_SECONDS)  # the workers wait meanwhile
+            else:
+                for message in pool.events(POLL_SECONDS if self.files else 0.0):
+                    self.handle(message, pool)
+                self.take(embed, 0.0 if self.files else POLL_SECONDS)
+            is_last = not ahead and not self.files
+            at_hand = len(self.unchecked) + len(self.fresh)
+            self.batch(embed, flush=is_last or (embed.is_idle and at_hand >= BATCH_CHUNKS // 4))
+            if self.writer.is_due:
+                self.flush()
+            self.meter.tell()
+            if is_last and embed.is_idle and not self.unchecked and not self.fresh:
+                self.flush()
+                return
+
+    def submit(self, file: _File, pool: DecodePool) -> None:
+        from audiosearch.ingest.workers import Job
+
+        self.files[self.next_key] = file
+        pool.submit(Job(self.next_key, file.absolute, self.settings.window_seconds, self.settings.hop_seconds))
+        self.next_key += 1
+
+    def handle(self, message: Any, pool: DecodePool) -> None:
+        """One message of a worker."""
+        from audiosearch.ingest.workers import ChunkReady, Done, Failed, Identified
+
+        match message:
+            case Identified():
+                pool.answer(message.key, self.identified(message))
+            case ChunkReady():
+                self.chunk(self.decoding[message.key], message.chunk)
+            case Done():
+                self.done(message)
+            case Failed():
+                self.failed(message)
+            case _:
+                raise TypeError(f"a worker sent {message!r}")
+
+    # ── identify, share what is known ──
+
+    def identified(self, message: Identified) -> bool:
+        """Whether the file's sound has to be decoded: no recording with the same packets is complete or under way."""
+        file = self.files[message.key]
+        size_at_scan, file.stat = file.stat[0], message.stat
+        self.meter.current = file.absolute
+        recording = self.recordings.get(message.packet_hash)
+        known = None if recording else self.store.recording_state(self.space_id, message.packet_hash)
+        decodes = recording is None and not (known and known.complete)
+        if not file.is_probed:
+            file.is_probed = True
+            self.meter.probed(size_at_scan, message.info.duration_seconds, decodes=decodes)
+        if decodes:
+            recording = _Recording(message.packet_hash, message.info, file)
+            self.recordings[message.packet_hash] = self.decoding[message.key] = recording
+            return True
+        del self.files[message.key]
+        if recording is None or recording.is_complete:
+            self.link(file, message.packet_hash, is_twin=True)
+        else:
+            recording.twins.append(file)
+        return False
+
+    def link(self, file: _File, packet_hash: bytes, *, is_twin: bool, warning: str | None = None) -> None:
+        """The file holds this recording, which is complete."""
+        self.writer.add(FileRecord(file.root_id, file.path, *file.stat, packet_hash, warning))
+        self.indexed += 1
+        self.shared += is_twin
+        self.meter.files_done += 1
+
+    # ── chunks: silence and known sound need no model ──
+
+    def chunk(self, recording: _Recording, chunk: Chunk) -> None:
+        assert chunk.samples is not None
+        place = (recording, Chunk(chunk.start_seconds, chunk.end_seconds, chunk.chunk_hash, chunk.silent))
+        recording.open_chunks += 1
+        self.meter.audio_seconds += max(chunk.end_seconds - recording.decoded_seconds, 0.0)
+        recording.decoded_seconds = max(chunk.end_seconds, recording.decoded_seconds)
+        if chunk.silent:
+            self.silent += 1
+            self.put(place, None)
+        elif chunk.chunk_hash in self.waiting:
+            self.waiting[chunk.chunk_hash].append(place)
+        elif self.writer.holds_vector(chunk.chunk_hash):
+            self.reuse(place)
+        else:
+            self.waiting[chunk.chunk_hash] = []
+            self.unchecked.append((place, chunk.samples))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the chunks at hand fill a batch."""
+        held = len(self.unchecked) + len(self.fresh)
+        return held >= BATCH_CHUNKS or _seconds(self.unchecked) + _seconds(self.fresh) >= BATCH_SECONDS
+
+    def batch(self, embed: EmbedThread[_Place], *, flush: bool) -> None:
+        """Look the gathered chunks up in the store, and give the model a batch of the new ones if it has room."""
+        if self.unchecked and (flush or self.is_full):
+            known = self.store.hashes_present(self.space_id, [place[1].chunk_hash for place, _ in self.unchecked])
+            for place, samples in self.unchecked:
+                if place[1].chunk_hash in known:
+                    for same in (place, *self.waiting.pop(place[1].chunk_hash)):
+                        self.reuse(same)
+                else:
+                    self.fresh.append((place, samples))
+            self.unchecked = []
+        if self.fresh and embed.has_room and (flush or self.is_full):
+            embed.submit(self.fresh)
+            self.fresh = []
+
+    def take(self, embed: EmbedThread[_Place], timeout: float, *, quietly: bool = False) -> None:
+        """Put away what the model has done. `quietly`: leave an error of the model to whoever is raising it."""
+        try:
+            for part in embed.results(timeout):
+                self.meter.chunks_embedded += len(part)
+                for place, vector in part:
+                    self.put(place, vector)
+                    for same in self.waiting.pop(place[1].chunk_hash):
+                        self.reuse(same)
+        except Exception:
+            if not quietly:
+                raise
+
+    # ── into the store ──
+
+    def reuse(self, place: _Place) -> None:
+        self.reused += 1
+        self.put(place, None)
+
+    def put(self, place: _Place, vector: NDArray[np.float32] | None) -> None:
+        """The chunk has its vector, or needs none of its own."""
+        recording, chunk = place
+        if not recording.announced:
+            self.writer.add(RecordingInfo(recording.packet_hash, recording.info))
+            recording.announced = True
+        self.writer.add(
+            ChunkRecord(
+                recording.packet_hash, chunk.start_seconds, chunk.end_seconds, chunk.chunk_hash, chunk.silent, vector
+            )
+        )
+        recording.open_chunks -= 1
+        self.complete_if_ready(recording)
+
+    def done(self, message: Done) -> None:
+        """A worker has read a file to its end."""
+        file, recording = self.files.pop(message.key), self.decoding.pop(message.key)
+        if message.changed:
+            self.give_up(recording)
+            if file.changed:
+                self.fail(
+                    file, "unreadable", "it changed while it was being read, twice; try again when it is finished"
+                )
+            else:
+                file.changed = True
+                self.again.append(file)
+            return
+        recording.done = message
+        self.complete_if_ready(recording)
+
+    def complete_if_ready(self, recording: _Recording) -> None:
+        """Finish the recording and link its files, once it is read to the end and no chunk is under way."""
+        if recording.done is None or recording.open_chunks:
+            return
+        recording.is_complete = True
+        self.added += 1
+        self.writer.add(FinishedRecording(recording.packet_hash, recording.done.duration_seconds))
+        warning = "; ".join(recording.done.warnings) or None
+        for file in (recording.owner, *recording.twins):
+            self.link(file, recording.packet_hash, is_twin=file is not recording.owner, warning=warning)
+            if warning:
+                self.warnings.append(f"{file.absolute}: {warning}")
+
+    def flush(self) -> None:
+        self.writer.flush()
+        # The store answers for these from now on.
+        self.recordings = {key: value for key, value in self.recordings.items() if not value.is_complete}
+
+    # ── failures ──
+
+    def failed(self, message: Failed) -> None:
+        """A worker could not read a file, or did not survive it."""
+        file, recording = self.files.pop(message.key), self.decoding.pop(message.key, None)
+        if recording is not None:
+            self.give_up(recording)
+        elif not file.is_probed:
+            self.meter.probed(file.stat[0], None, decodes=False)
+        self.fail(file, message.cause, message.detail)
+
+    def give_up(self, recording: _Recording) -> None:
+        """Files that counted on this one to be decoded go through the stages themselves."""
+        del self.recordings[recording.packet_hash]
+        self.again.extend(recording.twins)
+
+    def fail(self, file: _File, cause: str, detail: str) -> None:
+        self.writer.add(FailureRecord(file.root_id, file.path, *file.stat, cause, detail))
+        self.ledger.note(file.absolute)
+        self.meter.files_done += 1
+
+    # ── the end ──
+
+    def summary(self, space: str, placement: str | None, *, interrupted: bool) -> IngestSummary:
+        return IngestSummary(
+            files_seen=self.meter.files_total,
+            files_indexed=self.indexed,
+            files_unchanged=self.unchanged,
+            recordings_added=self.added,
+            recordings_shared=self.shared,
+            chunks_embedded=self.meter.chunks_embedded,
+            chunks_reused=self.reused,
+            chunks_silent=self.silent,
+            audio_seconds=self.meter.audio_seconds,
+            elapsed_seconds=self.meter.elapsed_seconds,
+            failed=self.ledger.report(self.store),
+            warnings=tuple(self.warnings),
+            space=space,
+            device=placement,
+            interrupted=interrupted,
+        )
+
+
+class _Interruptible:
+    """Says whether to stop: the caller wants it, or the first Ctrl-C came. The second one raises as usual."""
+
+    def __init__(self, cancelled: Callable[[], bool] | None) -> None:
+        self._cancelled = cancelled
+        self._interrupted = False
+        self._previous: Any = None
+
+    def __enter__(self) -> _Interruptible:
+        # Other threads get no signals, and a handler that the caller set is the caller's business.
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        self._interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __call__(self) -> bool:
+        return self._interrupted or (self._cancelled is not None and self._cancelled())
+
+
+def _file(root: str, root_id: int, found: scan.ScannedFile) -> _File:
+    stat = (found.size, found.mtime_ns, found.inode)
+    return _File(root_id, found.path, scan.absolute_path(root, found.path), stat)
+
+
+def _seconds(held: list[tuple[_Place, NDArray[np.float32]]]) -> float:
+    return sum(place[1].end_seconds - place[1].start_seconds for place, _ in held)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
