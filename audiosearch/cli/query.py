@@ -1,0 +1,77 @@
+"""`audiosearch query`."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from audiosearch.cli.common import Common, clock, common_options, fields_of, print_json, printable, styled
+from audiosearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from audiosearch.types import Answer
+
+_TIME = r"(?:(?:\d+:)?\d+:)?\d+(?:\.\d*)?"
+_SPAN = re.compile(rf"(?P<file>.+)@(?P<start>{_TIME})-(?P<end>{_TIME})?")
+
+
+def parse_example(value: str) -> tuple[str, float | None, float | None]:
+    """`FILE[@start-end]` as file, start and end in seconds. Times are seconds, mm:ss or h:mm:ss; the end may be absent.
+
+    A file of that whole name wins, so names that contain `@` work. Raises UsageError for a span that has no length.
+    """
+    match = None if os.path.exists(value) else _SPAN.fullmatch(value)  # noqa: PTH110 - no Path: the name stays as given
+    if match is None:
+        return value, None, None
+    start, end = seconds_of(match["start"]), seconds_of(match["end"]) if match["end"] else None
+    if end is not None and end <= start:
+        raise UsageError(f"{value}: the span ends before it starts")
+    return match["file"], start, end
+
+
+def seconds_of(text: str) -> float:
+    """`90.5`, `1:30.5` and `0:01:30.5` are all 90.5 seconds."""
+    total = 0.0
+    for part in text.split(":"):
+        total = total * 60 + float(part)
+    return total
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option(
+    "--audio", metavar="FILE[@start-end]", help="An example sound, or a span of it: ref.wav@12.5-18, @1:05-1:09."
+)
+@click.option("--instruct", metavar="TEXT", help="What to listen for: the sound is judged under this instruction.")
+@click.option("-k", "--hits", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many hits.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@common_options
+def query(common: Common, text: str | None, audio: str | None, instruct: str | None, k: int, as_json: bool) -> int:
+    """Find the moments that fit TEXT, an example sound, or both together.
+
+    Exit code: 0 with hits, 1 without, 2 after an error.
+    """
+    path, start, end = parse_example(audio) if audio is not None else (None, None, None)
+    with common.open() as library:
+        answer = library.query(text, audio=path, start_seconds=start, end_seconds=end, instruction=instruct, k=k)
+    if as_json:
+        print_json(fields_of(answer))
+    else:
+        print_hits(answer)
+    for note in answer.notes:
+        common.note(f"note: {note}")
+    if not answer.hits:
+        common.note("no match")
+    return 0 if answer.hits else 1
+
+
+def print_hits(answer: Answer) -> None:
+    """Rank, score, span and path of every hit, a line each, on stdout."""
+    width = len(str(len(answer.hits)))
+    for rank, hit in enumerate(answer.hits, 1):
+        span = f"{clock(hit.start_seconds)}-{clock(hit.end_seconds)}"
+        score = styled(f"{hit.score:.3f}", fg="green")
+        click.echo(f"{rank:{width}d}  {score}  {styled(span, bold=True)}  {printable(hit.path)}")

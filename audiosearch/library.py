@@ -1,0 +1,244 @@
+"""The public face: one library to ingest into and to search. It assembles the parts and decides nothing itself.
+
+    with Library.open("sounds.library", create=True) as library:
+        library.ingest(["~/Recordings"])
+        for hit in library.query("dog barking in rain").hits:
+            ...
+
+Nothing is printed, and a part is imported, opened or loaded only when it is first needed. One object serves one thread
+at a time; any number of processes may read one library while one of them ingests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from audiosearch.config import DEFAULT_MODEL, Settings, load_settings
+from audiosearch.errors import SpaceMismatch, UsageError
+from audiosearch.types import Answer, FailedFile, IngestProgress, IngestSummary, ModelDescription, Space, Status
+
+if TYPE_CHECKING:
+    from audiosearch.embed.base import AudioTextEmbedder
+    from audiosearch.index_cache import LiveIndex
+    from audiosearch.store.store import Store
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Where models come from; tests put a hand-computed one here. `describe(name)` must not need torch;
+    `load(name, device=..., dtype=...)` gives the embedder."""
+
+    describe: Callable[[str], ModelDescription]
+    load: Callable[..., AudioTextEmbedder]
+
+
+def _installed_models() -> Models:
+    def describe(name: str) -> ModelDescription:
+        from audiosearch.model.fingerprint import describe_model
+
+        return describe_model(name)
+
+    def load(name: str, **placement: str | None) -> AudioTextEmbedder:
+        from audiosearch.embed import load_embedder
+
+        return load_embedder(name, **placement)
+
+    return Models(describe, load)
+
+
+class Library:
+    """One library, opened. Make it with `Library.open`; it is a context manager."""
+
+    def __init__(self, settings: Settings, models: Models) -> None:
+        self.settings = settings
+        self._models = models
+        self._reader: Store | None = None
+        self._indexes: dict[int, LiveIndex] = {}
+        self._embedders: dict[str, AudioTextEmbedder] = {}
+
+    @classmethod
+    def open(
+        cls,
+        directory: StrPath | None = None,
+        *,
+        create: bool = False,
+        model: str | None = None,
+        device: str | None = None,
+        models: Models | None = None,
+        **settings: Any,
+    ) -> Library:
+        """The library in `directory`, else in $AUDIOSEARCH_LIBRARY, else in the user data directory.
+
+        `model`, `device` and the other fields of `config.Settings` override its `config.toml` and the environment. With
+        `create` a library that does not exist is made. Raises LibraryNotFound, SchemaError, UsageError.
+        """
+        library = cls(load_settings(directory, model=model, device=device, **settings), models or _installed_models())
+        from audiosearch.errors import LibraryNotFound
+        from audiosearch.store.store import Store
+
+        try:
+            library._reader = Store.open(library.directory)
+        except LibraryNotFound:
+            if not create:
+                raise
+            Store.create(library.directory).close()
+        return library
+
+    @property
+    def directory(self) -> str:
+        """The absolute directory of the library."""
+        return self.settings.library
+
+    def ingest(
+        self,
+        paths: Iterable[StrPath],
+        *,
+        instruction: str | None = None,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        workers: int | None = None,
+        progress: Callable[[IngestProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> IngestSummary:
+        """Index every sound under `paths` that is new or changed; folders are walked, files taken as they are.
+
+        What is not said is as in the library's default space, so that all of it stays searchable together. With an
+        `instruction` the sound is embedded under it, into an aspect space of its own. `progress` is called often;
+        `cancelled` is asked often, and once it says True what was done so far is committed and the summary says
+        `interrupted`. Raises LibraryLocked if another process is writing, UsageError for a path that does not exist,
+        ModelError. A file that cannot be read raises nothing: see `IngestSummary.failed`.
+        """
+        from audiosearch import index_cache
+        from audiosearch.chunk import HOP_SECONDS, WINDOW_SECONDS
+        from audiosearch.ingest.pipeline import ingest
+        from audiosearch.store.store import Store
+
+        chosen = [os.fspath(path) for path in paths]
+        if not chosen:
+            raise UsageError("nothing to ingest: name at least one file or folder")
+        if instruction is not None and not instruction.strip():
+            raise UsageError("the instruction is empty: leave it out to ingest without one")
+        with Store.open(self.directory, write=True) as store:
+            default = store.default_space()
+            like = default.spec if default else None
+            settings = self.settings
+            window = window_seconds or settings.window_seconds or (like.window_seconds if like else WINDOW_SECONDS)
+            hop = hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS)
+            description = self._models.describe(settings.model or (like.model_name if like else DEFAULT_MODEL))
+            before = {space.spec.fingerprint: store.max_seq(space.id) for space in store.spaces()}
+            summary = ingest(
+                store,
+                description,
+                lambda: self._embedder(description.name, description.fingerprint),
+                [os.path.expanduser(path) for path in chosen],  # noqa: PTH111 - a Path would normalise the name
+                instruction=instruction,
+                window_seconds=window,
+                hop_seconds=hop,
+                workers=workers or settings.workers,
+                progress=progress,
+                cancelled=cancelled,
+            )
+            # The index is a cache: one that was not saved is caught up by the next reader.
+            if not summary.interrupted:
+                for space in store.spaces():
+                    if store.max_seq(space.id) != before.get(space.spec.fingerprint, 0):
+                        index_cache.save_generation(store, space)
+        return summary
+
+    def query(
+        self,
+        text: str | None = None,
+        *,
+        audio: StrPath | None = None,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        instruction: str | None = None,
+        k: int = 10,
+    ) -> Answer:
+        """The `k` moments that fit best: `text`, an example sound (`audio`, or its span), or both as one joint input.
+
+        What was committed up to now is searched, by any process. Raises LibraryEmpty, SpaceMismatch, ModelError,
+        MediaError (of the example) and UsageError.
+        """
+        from audiosearch.audio import read_span
+        from audiosearch.query import engine
+
+        query = engine.Query(
+            text=text,
+            audio=None if audio is None else os.fspath(audio),
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            instruction=instruction,
+            k=k,
+        )
+        sources = engine.Sources(
+            store=self._store(),
+            index=self._index,
+            embedder=self._embedder_of,
+            describe=self._models.describe,
+            read_span=read_span,
+            model=self.settings.model,
+            rerank=self.settings.rerank,
+            rerank_seconds=self.settings.rerank_seconds,
+        )
+        return engine.answer(query, sources)
+
+    def status(self) -> Status:
+        """What the library holds, space by space."""
+        return self._store().status()
+
+    def failures(self) -> tuple[FailedFile, ...]:
+        """The files that could not be read, with cause."""
+        return tuple(self._store().failures())
+
+    def close(self) -> None:
+        """Let go of files and models. A closed library may not be used again."""
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+        self._indexes.clear()
+        self._embedders.clear()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _store(self) -> Store:
+        if self._reader is None:
+            from audiosearch.store.store import Store
+
+            self._reader = Store.open(self.directory)
+        return self._reader
+
+    def _index(self, space: Space) -> LiveIndex:
+        if space.id not in self._indexes:
+            from audiosearch.index_cache import open_index
+
+            self._indexes[space.id] = open_index(self._store(), space)
+        return self._indexes[space.id]
+
+    def _embedder(self, name: str, fingerprint: str) -> AudioTextEmbedder:
+        """The model `name`, loaded once, checked to be the one that `fingerprint` names."""
+        if fingerprint not in self._embedders:
+            embedder = self._models.load(name, device=self.settings.device, dtype=self.settings.dtype)
+            if embedder.fingerprint != fingerprint:
+                raise SpaceMismatch(
+                    f"the model {name} is not the one whose vectors are stored (it has changed since): "
+                    "run `audiosearch ingest` on the same folders again"
+                )
+            self._embedders[fingerprint] = embedder
+        return self._embedders[fingerprint]
+
+    def _embedder_of(self, space: Space) -> AudioTextEmbedder:
+        # By the name asked for: the same weights may have another name on this machine than where they were ingested.
+        return self._embedder(self.settings.model or space.spec.model_name, space.spec.model_fingerprint)

@@ -1,0 +1,50 @@
+"""A query vector to scored chunks: the index finds ids, the store says what they are.
+
+The index returns chunks, the user counts moments, and many chunks may make one moment (or be the same sound twice in
+one recording). So the number of candidates grows until enough moments come out or nothing is left.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiosearch.query.moments import ScoredChunk, find_moments
+
+if TYPE_CHECKING:
+    from audiosearch.index_cache import LiveIndex
+    from audiosearch.store.store import Store
+
+# Never fewer: neighbours of a good chunk should be at hand for merging whatever k is, and small k costs the same.
+DEPTH = 200
+GROWTH = 4
+
+
+def find_candidates(
+    store: Store, index: LiveIndex, vector: NDArray[np.float32], *, moments: int, at_least: int = DEPTH
+) -> list[ScoredChunk]:
+    """The chunks nearest to `vector` [dim], best first: at least `at_least` of them and enough for that many `moments`,
+    or all there are."""
+    query = np.ascontiguousarray(vector, dtype=np.float32).reshape(1, -1)
+    depth = max(at_least, moments)
+    known: dict[int, ScoredChunk] = {}
+    while True:
+        scores, ids = index.search(query, depth)
+        found = {int(id_): float(score) for id_, score in zip(ids[0], scores[0], strict=True) if id_ >= 0}
+        new = [id_ for id_ in found if id_ not in known]
+        for chunk in store.resolve(new):
+            known[chunk.vector_id] = ScoredChunk(
+                vector_id=chunk.vector_id,
+                recording_id=chunk.recording_id,
+                packet_hash=chunk.packet_hash,
+                start_seconds=chunk.start_seconds,
+                end_seconds=chunk.end_seconds,
+                score=found[chunk.vector_id],
+                paths=tuple(sorted(chunk.paths)),
+            )
+        exhausted = len(found) < depth
+        if exhausted or len(find_moments(known.values())) >= moments:
+            return sorted(known.values(), key=lambda chunk: chunk.rank_key)
+        depth *= GROWTH
