@@ -1,0 +1,120 @@
+"""Database connections: one kind that writes, one that cannot."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy
+from sqlalchemy import event, exc, pool
+
+from audiosearch.errors import LibraryError, LibraryNotFound
+
+DATABASE = "library.db"
+_BUSY_SECONDS = 60.0
+_OPENING_SECONDS = 5.0
+
+
+def engine(database: Path, *, write: bool) -> sqlalchemy.Engine:
+    """An engine over the library's database; any number of threads may use it.
+
+    Transactions are begun by `begin` alone, never by the driver, so that one that only reads is one snapshot.
+    """
+
+    def connect(*_: Any) -> sqlite3.Connection:
+        return connect_writer(database) if write else connect_reader(database)
+
+    made = sqlalchemy.create_engine(
+        "sqlite+pysqlite://", creator=connect, poolclass=pool.QueuePool, pool_size=4, max_overflow=-1
+    )
+
+    @event.listens_for(made, "begin")
+    def begin(connection: sqlalchemy.Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    if not write:
+
+        @event.listens_for(made, "connect")
+        def remember(connection: Any, record: Any) -> None:
+            record.info["seen"] = _identity(database) if isinstance(connection, _Immutable) else None
+
+        @event.listens_for(made, "checkout")
+        def check(_: Any, record: Any, __: Any) -> None:
+            # An immutable connection does not notice a writer; replace it when there was one.
+            if record.info["seen"] is not None and record.info["seen"] != _identity(database):
+                raise exc.DisconnectionError
+
+    return made
+
+
+def connect_writer(database: Path) -> sqlite3.Connection:
+    """A connection for the holder of the writer lock: write-ahead log, every commit forced to the disk."""
+    connection = _connect(f"file:{quote(os.fsencode(database))}?mode=rw")
+    # On file systems without shared memory SQLite stays with its rollback journal: readers then wait for commits.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA cache_size=-65536")
+    return connection
+
+
+def connect_reader(database: Path) -> sqlite3.Connection:
+    """A connection that cannot write. On a read-only medium it is opened as immutable, if no log waits to be read.
+
+    Raises:
+        LibraryNotFound: there is no database.
+        LibraryError: it cannot be opened.
+    """
+    uri = f"file:{quote(os.fsencode(database))}"
+    give_up = time.monotonic() + _OPENING_SECONDS
+    while True:
+        try:
+            return _probed(_connect(f"{uri}?mode=ro"))
+        except sqlite3.OperationalError as error:
+            problem = error
+        if not database.exists():
+            raise LibraryNotFound(f"{database.parent}: no library here; make one with `audiosearch ingest FOLDER`")
+        if not os.access(database.parent, os.W_OK) and _log_size(database) == 0:
+            return _probed(_connect(f"{uri}?immutable=1", _Immutable))
+        # A writer that closes takes its log away; opening in that moment fails, and a little later does not.
+        if time.monotonic() > give_up:
+            raise LibraryError(f"{database} cannot be opened: {problem}") from problem
+        time.sleep(0.01)
+
+
+class _Immutable(sqlite3.Connection):
+    """A connection that takes the file for unchanging: no locks, no log."""
+
+
+def _connect(uri: str, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
+    # isolation_level None: the driver begins nothing by itself.
+    return sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=kind
+    )
+
+
+def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _log_size(database: Path) -> int:
+    try:
+        return database.with_name(database.name + "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _identity(database: Path) -> tuple[int, int, int]:
+    stat = database.stat()
+    return stat.st_mtime_ns, stat.st_size, _log_size(database)

@@ -1,0 +1,251 @@
+"""What can be asked of the catalogue: functions of a connection, values out."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, and_, exists, func, select
+
+from audiosearch.store.records import Changes, FileState, RecordingState, StoredChunk
+from audiosearch.store.tables import chunk, commit_group, coverage, failure, file, recording, root, space, vector
+from audiosearch.types import FailedFile, Space, SpaceSpec, SpaceStatus, Status
+
+_IN_LIST = 900  # values in one IN list: every SQLite allows 999 parameters
+_SPEC = ("fingerprint", "model_name", "model_fingerprint", "document_instruction", "is_aspect", "dim", "window_seconds",
+         "hop_seconds", "resampler", "channel_policy", "front_end", "licence")  # fmt: skip
+_T = TypeVar("_T")
+
+
+def batched(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """`values` in pieces that fit one IN list."""
+    for first in range(0, len(values), _IN_LIST):
+        yield values[first : first + _IN_LIST]
+
+
+def signed(inode: int) -> int:
+    """An unsigned 64-bit number as the signed one that a database column holds."""
+    return inode - (1 << 64) if inode >= 1 << 63 else inode
+
+
+def unsigned(inode: int) -> int:
+    """The inverse of `signed`."""
+    return inode + (1 << 64) if inode < 0 else inode
+
+
+def spaces(connection: Connection) -> list[Space]:
+    """Every space, oldest first."""
+    return [_space(row) for row in connection.execute(select(space).order_by(space.c.id)).mappings()]
+
+
+def space_by_id(connection: Connection, space_id: int) -> Space:
+    """The space with an id that the store gave out."""
+    return _space(connection.execute(select(space).where(space.c.id == space_id)).mappings().one())
+
+
+def roots(connection: Connection) -> list[tuple[int, str]]:
+    """(id, absolute path) of every root."""
+    rows = connection.execute(select(root.c.id, root.c.path).order_by(root.c.id))
+    return [(id_, os.fsdecode(path)) for id_, path in rows]
+
+
+def file_states(connection: Connection, root_id: int, space_id: int) -> dict[bytes, FileState]:
+    """What is known of every file of a root, by its path in the root."""
+    covered = and_(coverage.c.recording_id == file.c.recording_id, coverage.c.space_id == space_id)
+    rows = connection.execute(
+        select(file.c.path, file.c.size, file.c.mtime_ns, file.c.inode, coverage.c.space_id)
+        .select_from(file.outerjoin(coverage, covered))
+        .where(file.c.root_id == root_id)
+    )
+    states = {
+        path: FileState(size, mtime, unsigned(inode), done is not None, None) for path, size, mtime, inode, done in rows
+    }
+    failures = connection.execute(
+        select(failure.c.path, failure.c.size, failure.c.mtime_ns, failure.c.inode, failure.c.cause).where(
+            failure.c.root_id == root_id
+        )
+    )
+    # A failure is younger than what the path held before.
+    states.update(
+        (path, FileState(size, mtime, unsigned(inode), False, cause)) for path, size, mtime, inode, cause in failures
+    )
+    return states
+
+
+def recording_state(connection: Connection, space_id: int, packet_hash: bytes) -> RecordingState | None:
+    """The recording with that identity, if it is known."""
+    complete = exists().where(coverage.c.recording_id == recording.c.id, coverage.c.space_id == space_id)
+    row = connection.execute(select(recording.c.id, complete).where(recording.c.packet_hash == packet_hash)).first()
+    return RecordingState(row[0], bool(row[1])) if row else None
+
+
+def stored_places(connection: Connection, space_id: int, hashes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+    """(shard, row) of each sound of `hashes` that has a vector; deleted ones count, their bytes are still there."""
+    places: dict[bytes, tuple[int, int]] = {}
+    for some in batched(hashes):
+        rows = connection.execute(
+            select(chunk.c.chunk_hash, vector.c.shard, vector.c.row)
+            .join(vector, and_(vector.c.chunk_id == chunk.c.id, vector.c.space_id == space_id))
+            .where(chunk.c.chunk_hash.in_(some))
+        )
+        places.update((hash_, (shard, row)) for hash_, shard, row in rows)
+    return places
+
+
+def max_seq(connection: Connection) -> int:
+    """The last commit, 0 if there is none."""
+    return connection.execute(select(func.max(commit_group.c.seq))).scalar() or 0
+
+
+def changes_since(connection: Connection, space_id: int, seq: int) -> Changes:
+    """What commits after `seq` added to a space and deleted from it."""
+    mine = vector.c.space_id == space_id
+    added = connection.execute(
+        select(vector.c.id, vector.c.shard, vector.c.row)
+        .where(mine, vector.c.commit_seq > seq, vector.c.deleted_seq.is_(None))
+        .order_by(vector.c.id)
+    ).fetchall()
+    deleted = connection.execute(
+        select(vector.c.id)
+        .where(mine, vector.c.deleted_seq.is_not(None), vector.c.deleted_seq > seq, vector.c.commit_seq <= seq)
+        .order_by(vector.c.id)
+    ).scalars()
+    columns = np.array([tuple(row) for row in added], np.int64).reshape(-1, 3).T
+    return Changes(columns[0], columns[1], columns[2], np.fromiter(deleted, np.int64), max_seq(connection))
+
+
+def committed_rows(connection: Connection) -> dict[int, dict[int, int]]:
+    """How many rows each shard has, by space and shard."""
+    end = func.max(commit_group.c.first_row + commit_group.c.rows)
+    rows = connection.execute(
+        select(commit_group.c.space_id, commit_group.c.shard, end)
+        .where(commit_group.c.rows > 0)
+        .group_by(commit_group.c.space_id, commit_group.c.shard)
+    )
+    committed: dict[int, dict[int, int]] = defaultdict(dict)
+    for space_id, shard, count in rows:
+        committed[space_id][shard] = count
+    return committed
+
+
+def places(
+    connection: Connection, space_id: int, ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(shards, rows) of vectors of a space, in the order of `ids`.
+
+    Raises:
+        KeyError: an id is not one of the space's vectors.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    for some in batched(np.unique(ids).tolist()):
+        query = select(vector.c.id, vector.c.shard, vector.c.row).where(
+            vector.c.id.in_(some), vector.c.space_id == space_id
+        )
+        found.update((id_, (shard, row)) for id_, shard, row in connection.execute(query))
+    pairs = np.array([found[id_] for id_ in ids.tolist()], np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def resolve(connection: Connection, ids: Sequence[int]) -> list[StoredChunk]:
+    """The chunks of vectors, in the order of `ids`, without those that are deleted or whose recording no file holds."""
+    found: dict[int, Any] = {}
+    for some in batched(ids):
+        rows = connection.execute(
+            select(
+                vector.c.id,
+                chunk.c.recording_id,
+                recording.c.packet_hash,
+                chunk.c.start_seconds,
+                chunk.c.end_seconds,
+            )
+            .join(chunk, chunk.c.id == vector.c.chunk_id)
+            .join(recording, recording.c.id == chunk.c.recording_id)
+            .where(vector.c.id.in_(some), vector.c.deleted_seq.is_(None))
+        )
+        found.update((row[0], row) for row in rows)
+    paths = _paths(connection, sorted({row[1] for row in found.values()}))
+    kept = (found[id_] for id_ in ids if id_ in found)
+    return [StoredChunk(row[0], row[1], row[2], row[3], row[4], paths[row[1]]) for row in kept if row[1] in paths]
+
+
+def _paths(connection: Connection, recording_ids: Sequence[int]) -> dict[int, tuple[tuple[str, str], ...]]:
+    found: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for some in batched(recording_ids):
+        rows = connection.execute(
+            select(file.c.recording_id, root.c.path, file.c.path)
+            .join(root, root.c.id == file.c.root_id)
+            .where(file.c.recording_id.in_(some))
+            .order_by(root.c.path, file.c.path)
+        )
+        for recording_id, folder, path in rows:
+            found[recording_id].append((os.fsdecode(folder), os.fsdecode(path)))
+    return {recording_id: tuple(pairs) for recording_id, pairs in found.items()}
+
+
+def failures(connection: Connection) -> list[FailedFile]:
+    """The failure ledger, by path."""
+    rows = connection.execute(
+        select(root.c.path, failure).join(root, root.c.id == failure.c.root_id).order_by(root.c.path, failure.c.path)
+    ).mappings()
+    return [
+        FailedFile(
+            path=os.fsdecode(os.path.join(row[root.c.path], row[failure.c.path])),  # noqa: PTH118 - bytes
+            cause=row[failure.c.cause],
+            detail=row[failure.c.detail],
+            attempts=row[failure.c.attempts],
+            last_attempt_at=row[failure.c.last_attempt_at],
+        )
+        for row in rows
+    ]
+
+
+def status(connection: Connection, directory: str, bytes_on_disk: int) -> Status:
+    """The library at a glance. Recordings that no file holds any more are not counted."""
+    held = exists().where(file.c.recording_id == recording.c.id)
+    recordings, seconds = connection.execute(
+        select(func.count(), func.coalesce(func.sum(recording.c.duration_seconds), 0.0)).where(held)
+    ).one()
+    held_chunk = exists().where(file.c.recording_id == chunk.c.recording_id)
+    return Status(
+        directory=directory,
+        roots=tuple(path for _, path in roots(connection)),
+        files=_count(connection, select(func.count()).select_from(file)),
+        recordings=recordings,
+        chunks=_count(connection, select(func.count()).select_from(chunk).where(held_chunk)),
+        failed=_count(connection, select(func.count()).select_from(failure)),
+        audio_seconds=seconds,
+        bytes_on_disk=bytes_on_disk,
+        spaces=tuple(_space_status(connection, each) for each in spaces(connection)),
+    )
+
+
+def _space_status(connection: Connection, each: Space) -> SpaceStatus:
+    """`chunks` are those that a search of the space can find, `vectors` the rows stored for them: chunks that sound the
+    same share one."""
+
+    def rows(condition: ColumnElement[bool], what: ColumnElement[int]) -> int:
+        return _count(connection, select(what).where(condition))
+
+    return SpaceStatus(
+        name=each.spec.fingerprint[:12],
+        model=each.spec.model_name,
+        document_instruction=each.spec.document_instruction,
+        is_default=each.is_default,
+        dim=each.spec.dim,
+        recordings=rows(coverage.c.space_id == each.id, func.count()),
+        chunks=rows(and_(vector.c.space_id == each.id, vector.c.deleted_seq.is_(None)), func.count()),
+        vectors=rows(commit_group.c.space_id == each.id, func.coalesce(func.sum(commit_group.c.rows), 0)),
+        licence=each.spec.licence,
+    )
+
+
+def _count(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.execute(query).scalar_one())
+
+
+def _space(row: RowMapping) -> Space:
+    return Space(row["id"], SpaceSpec(**{name: row[name] for name in _SPEC}), row["is_default"])

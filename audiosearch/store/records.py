@@ -1,0 +1,128 @@
+"""The values that go into and come out of the store; frozen, without rows or handles.
+
+Paths inside a root are bytes here, as the file system gave them; absolute paths are `str` as everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiosearch.types import MediaInfo
+
+
+class FileState(NamedTuple):
+    """What the catalogue knows of one file. A tuple, for a hundred thousand of them are made on every no-op ingest.
+
+    `done`: its recording is complete in the space asked about. `failed_cause`: the last attempt at this size, time and
+    inode failed, with that cause.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+    done: bool
+    failed_cause: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingState:
+    """A known recording, and whether all its chunks are in the space asked about."""
+
+    id: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingInfo:
+    """A recording and what a probe said of it."""
+
+    packet_hash: bytes
+    media: MediaInfo
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkRecord:
+    """A chunk and its vector [dim]. None: it is silent, or the same sound is stored or comes earlier in the batch."""
+
+    packet_hash: bytes
+    start_seconds: float
+    end_seconds: float
+    chunk_hash: bytes
+    silent: bool
+    vector: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRecording:
+    """Every chunk of the recording is in this batch or an earlier one; `duration_seconds` as decoded."""
+
+    packet_hash: bytes
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file that holds a recording. Clears an earlier failure; what the path held before is let go."""
+
+    root_id: int
+    path: bytes
+    size: int
+    mtime_ns: int
+    inode: int
+    packet_hash: bytes
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """A file that could not be read; `cause` is one of `MediaError.CAUSES`."""
+
+    root_id: int
+    path: bytes
+    size: int
+    mtime_ns: int
+    inode: int
+    cause: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CommitBatch:
+    """What becomes visible at once: either all of it, or after a crash nothing."""
+
+    recordings: Sequence[RecordingInfo] = ()
+    chunks: Sequence[ChunkRecord] = ()
+    finished: Sequence[FinishedRecording] = ()
+    files: Sequence[FileRecord] = ()
+    failures: Sequence[FailureRecord] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """How a space's searchable vectors differ from an earlier commit; arrays of shape (n,), ordered by id.
+
+    `deleted_ids` are those that the earlier commit had. `seq` is the commit reached.
+    """
+
+    added_ids: NDArray[np.int64]
+    shards: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    deleted_ids: NDArray[np.int64]
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """Where a vector's sound is: every file that holds its recording, as (root, path in the root)."""
+
+    vector_id: int
+    recording_id: int
+    packet_hash: bytes
+    start_seconds: float
+    end_seconds: float
+    paths: tuple[tuple[str, str], ...]

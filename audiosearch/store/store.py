@@ -1,0 +1,313 @@
+"""The library's truth: a catalogue in SQLite and shards of vectors beside it.
+
+    DIR/library.db             the catalogue (tables.py)
+    DIR/vectors/<space>/       shards (vectors.py)
+    DIR/indexes/<space>/       index files, a cache (indexes/)
+    DIR/writer.lock            held by the one writer (lock.py)
+
+Readers never write and may be many, in any thread and process; each read is a short transaction, and several are one
+inside `with store.snapshot():`. A reader sees exactly the commits that were complete when its transaction began.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import sqlalchemy
+from numpy.typing import NDArray
+
+from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError
+from audiosearch.store import connection as connections
+from audiosearch.store import reading, schema, writing
+from audiosearch.store.lock import WriterLock
+from audiosearch.store.records import (
+    Changes,
+    ChunkRecord,
+    CommitBatch,
+    FailureRecord,
+    FileRecord,
+    FileState,
+    FinishedRecording,
+    RecordingInfo,
+    RecordingState,
+    StoredChunk,
+)
+from audiosearch.store.vectors import Shards
+from audiosearch.types import FailedFile, Space, SpaceSpec, Status, Vectors
+
+__all__ = [
+    "Changes",
+    "ChunkRecord",
+    "CommitBatch",
+    "FailureRecord",
+    "FileRecord",
+    "FileState",
+    "FinishedRecording",
+    "RecordingInfo",
+    "RecordingState",
+    "Store",
+    "StoredChunk",
+]
+
+
+class Store:
+    """An open library; a context manager. Made by `create` and `open`."""
+
+    def __init__(self, directory: Path, lock: WriterLock | None) -> None:
+        self.directory = directory
+        self._lock = lock
+        self._engine = connections.engine(directory / connections.DATABASE, write=lock is not None)
+        self._thread = threading.local()  # .connection: the snapshot this thread is in
+        self._committing = threading.Lock()
+        self._shards: dict[int, Shards] = {}
+
+    @classmethod
+    def create(cls, directory: str | os.PathLike[str]) -> Store:
+        """Make a new library and open it for writing. The directory may exist, and hold other things.
+
+        Raises:
+            LibraryError: there is one already, or the directory cannot be written to.
+            LibraryLocked: another process is making one.
+        """
+        home = Path(directory).absolute()
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LibraryError(f"{home}: cannot make a library here ({error.strerror})") from error
+        lock = WriterLock(home)
+        try:
+            if (home / connections.DATABASE).exists():
+                raise LibraryError(f"{home} is a library already")
+            schema.create(home / connections.DATABASE)
+            return cls(home, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str], *, write: bool = False) -> Store:
+        """Open a library to read, or as its one writer. A writer upgrades an older schema, after a backup.
+
+        Raises:
+            LibraryNotFound: there is none.
+            LibraryLocked: another process is writing.
+            SchemaError: the database is not a library's, is newer than this program, or is older and opened to read.
+            LibraryError: it cannot be read, or committed vectors are missing.
+        """
+        home = Path(directory).absolute()
+        database = home / connections.DATABASE
+        if not database.exists():
+            raise LibraryNotFound(f"{home}: no library here; make one with `audiosearch ingest FOLDER`")
+        older = schema.needs_upgrade(database)
+        if not write:
+            if older:
+                raise SchemaError(f"{home} is of an older version; `audiosearch ingest FOLDER` upgrades it")
+            return cls(home, None)
+        lock = WriterLock(home)
+        try:
+            if schema.needs_upgrade(database):
+                schema.upgrade(database)
+            store = cls(home, lock)
+            store._cut_shards()
+            return store
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Let go of files, connections and the writer lock. Calling it again does nothing."""
+        self._shards.clear()
+        self._engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything that this thread reads inside is of one moment."""
+        with self._read():
+            yield
+
+    # Spaces and roots
+
+    def spaces(self) -> list[Space]:
+        """Every space, oldest first."""
+        with self._read() as connection:
+            return reading.spaces(connection)
+
+    def space(self, fingerprint: str) -> Space | None:
+        """The space with that fingerprint."""
+        return next((each for each in self.spaces() if each.spec.fingerprint == fingerprint), None)
+
+    def default_space(self) -> Space | None:
+        """The space that is searched when none is named."""
+        return next((each for each in self.spaces() if each.is_default), None)
+
+    def add_space(self, spec: SpaceSpec, *, default: bool | None = None) -> Space:
+        """The space of `spec`, made if it is new. The first one becomes the default; `default=True` changes it."""
+        if not re.fullmatch(r"[0-9A-Za-z_-]+", spec.fingerprint):
+            raise ValueError(f"{spec.fingerprint!r} cannot name a folder")
+        with self._write() as connection:
+            return writing.add_space(connection, spec, default)
+
+    def roots(self) -> list[tuple[int, str]]:
+        """(id, absolute path) of every root."""
+        with self._read() as connection:
+            return reading.roots(connection)
+
+    def add_root(self, path: str) -> int:
+        """The id of the root with that absolute path, made if it is new."""
+        if not Path(path).is_absolute():
+            raise ValueError(f"{path!r} is not absolute")
+        with self._write() as connection:
+            return writing.add_root(connection, os.fsencode(os.path.normpath(path)))
+
+    # What an ingest asks and does
+
+    def file_states(self, root_id: int, space_id: int) -> dict[bytes, FileState]:
+        """What is known of every file of a root, by its path in the root; failed files included."""
+        with self._read() as connection:
+            return reading.file_states(connection, root_id, space_id)
+
+    def recording_state(self, space_id: int, packet_hash: bytes) -> RecordingState | None:
+        """The recording with that identity, or None if it is not known."""
+        with self._read() as connection:
+            return reading.recording_state(connection, space_id, packet_hash)
+
+    def hashes_present(self, space_id: int, hashes: Sequence[bytes]) -> set[bytes]:
+        """Those chunk hashes whose sound has a vector in the space: `commit` needs none for them."""
+        with self._read() as connection:
+            return set(reading.stored_places(connection, space_id, hashes))
+
+    def commit(self, space_id: int, batch: CommitBatch) -> int:
+        """Store a batch as one commit group, on the disk when this returns; returns the last commit's seq.
+
+        What a crash or an earlier run already stored is recognised and not stored again. On an exception nothing of the
+        batch is stored and the store can be used on.
+
+        Raises:
+            ValueError: the batch contradicts itself, names an unknown recording, or lacks a vector that is not stored.
+            SpaceMismatch: a vector has another dimension than the space.
+            OSError: the vectors could not be written.
+        """
+        with self._committing, self._write() as connection:
+            return writing.commit(connection, self._shard_files(space_id), space_id, batch)
+
+    def prune(self, space_id: int) -> int:
+        """Delete the vectors of recordings that no file holds (an ingest was cut off, then the file changed).
+
+        Not while a recording is between its first and last commit. Returns how many recordings that were; the commit is
+        counted for `space_id`, the deletion concerns every space.
+        """
+        with self._committing, self._write() as connection:
+            return writing.prune(connection, space_id)
+
+    # What a search asks
+
+    def max_seq(self, space_id: int) -> int:
+        """The last commit, 0 before the first. Commits of other spaces count too: one order for everything."""
+        with self._read() as connection:
+            return reading.max_seq(connection)
+
+    def changes_since(self, space_id: int, seq: int) -> Changes:
+        """How the space's searchable vectors differ from those at commit `seq` (0: nothing)."""
+        with self._read() as connection:
+            return reading.changes_since(connection, space_id, seq)
+
+    def vectors(self, space_id: int, ids: NDArray[np.int64]) -> Vectors:
+        """Unit rows [n, dim] in the order of `ids`.
+
+        Raises:
+            KeyError: an id is not one of the space's vectors.
+            LibraryError: a shard is missing or too short.
+        """
+        with self._read() as connection:
+            shards, rows = reading.places(connection, space_id, ids)
+        return self.vectors_at(space_id, shards, rows)
+
+    def vectors_at(self, space_id: int, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> Vectors:
+        """Unit rows [n, dim] at (shard, row) pairs that `changes_since` gave, in their order.
+
+        Raises:
+            LibraryError: a shard is missing or too short.
+        """
+        return self._shard_files(space_id).read(shards, rows)
+
+    def resolve(self, ids: Sequence[int] | NDArray[np.int64]) -> list[StoredChunk]:
+        """Where the vectors' sounds are, in the order of `ids`; without those deleted, unknown, or held by no file."""
+        with self._read() as connection:
+            return reading.resolve(connection, [int(each) for each in ids])
+
+    # What a person asks
+
+    def failures(self) -> list[FailedFile]:
+        """The failure ledger, by path."""
+        with self._read() as connection:
+            return reading.failures(connection)
+
+    def status(self) -> Status:
+        """The whole library at a glance."""
+        with self._read() as connection:
+            return reading.status(connection, str(self.directory), _bytes_below(self.directory))
+
+    # Inside
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlalchemy.Connection]:
+        """This thread's snapshot, or a transaction of its own."""
+        current = getattr(self._thread, "connection", None)
+        if current is not None:
+            yield current
+            return
+        with self._engine.connect() as connection, connection.begin():
+            self._thread.connection = connection
+            try:
+                yield connection
+            finally:
+                self._thread.connection = None
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlalchemy.Connection]:
+        assert self._lock is not None, "the library is open to read only"
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
+
+    def _shard_files(self, space_id: int) -> Shards:
+        if space_id not in self._shards:
+            with self._read() as connection:
+                spec = reading.space_by_id(connection, space_id).spec
+            self._shards[space_id] = Shards(self.directory / "vectors" / spec.fingerprint, spec.dim)
+        return self._shards[space_id]
+
+    def _cut_shards(self) -> None:
+        """Take away what a crash left behind the committed rows."""
+        with self._read() as connection:
+            committed = reading.committed_rows(connection)
+            known = reading.spaces(connection)
+        for each in known:
+            self._shard_files(each.id).cut(committed.get(each.id, {}))
+
+
+def _bytes_below(directory: Path) -> int:
+    size = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):  # a writer may have taken it away meanwhile
+                size += (Path(folder) / name).stat().st_size
+    return size

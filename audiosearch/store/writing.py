@@ -1,0 +1,335 @@
+"""What the holder of the writer lock does to the catalogue: one transaction a call.
+
+A commit group's vectors are on the disk before the transaction that names them ends; a crash in between leaves bytes
+that no row names, which the next writer cuts off.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Table, bindparam, delete, exists, func, insert, select, update
+
+from audiosearch.errors import MediaError, SpaceMismatch
+from audiosearch.store import reading
+from audiosearch.store.records import ChunkRecord, CommitBatch, FailureRecord, FileRecord, RecordingInfo
+from audiosearch.store.tables import chunk, commit_group, coverage, failure, file, recording, root, space, vector
+from audiosearch.store.vectors import Shards, crc32c, to_bytes
+from audiosearch.types import Space, SpaceSpec
+
+
+def add_root(connection: Connection, path: bytes) -> int:
+    """The id of a root, made if it is new."""
+    known = connection.execute(select(root.c.id).where(root.c.path == path)).scalar()
+    return known if known is not None else _inserted(connection, root, {"path": path})
+
+
+def add_space(connection: Connection, spec: SpaceSpec, default: bool | None) -> Space:
+    """The space of a spec, made if it is new; the first one becomes the default unless told otherwise."""
+    known = connection.execute(select(space.c.id).where(space.c.fingerprint == spec.fingerprint)).scalar()
+    if default is None:
+        default = known is None and connection.execute(select(func.count()).select_from(space)).scalar_one() == 0
+    if default:
+        connection.execute(update(space).values(is_default=False))
+    if known is None:
+        known = _inserted(connection, space, {**asdict(spec), "is_default": default})
+    elif default:
+        connection.execute(update(space).where(space.c.id == known).values(is_default=True))
+    return reading.space_by_id(connection, known)
+
+
+def commit(connection: Connection, shards: Shards, space_id: int, batch: CommitBatch) -> int:
+    """Store a batch and return the last commit's seq. The transaction around it is the caller's.
+
+    Raises:
+        ValueError: the batch contradicts itself or names what is not stored.
+        SpaceMismatch: a vector has not the space's dimension.
+        OSError: the vectors could not be written.
+    """
+    recording_ids = _recordings(connection, batch)
+    chunk_ids = _chunks(connection, recording_ids, batch.chunks)
+    plan = _plan(connection, shards.dim, space_id, batch.chunks, chunk_ids)
+    group = _Group(connection, space_id)
+    if plan.new:
+        shard, first_row = shards.place(*_last_rows(connection, space_id))
+        data = to_bytes(np.stack(plan.new))
+        shards.append(shard, first_row, data)
+        group.appended(shard, first_row, len(plan.new), crc32c(data))
+    else:
+        shard = first_row = 0
+    if plan.places:
+        seq = group.seq()
+        places = ((shard, first_row + each) if isinstance(each, int) else each for each in plan.places)
+        rows = [
+            {"space_id": space_id, "chunk_id": chunk_id, "shard": place[0], "row": place[1], "commit_seq": seq}
+            for chunk_id, place in zip(plan.chunk_ids, places, strict=True)
+        ]
+        connection.execute(insert(vector), rows)
+    _finish(connection, space_id, {recording_ids[each.packet_hash]: each.duration_seconds for each in batch.finished})
+    let_go = [
+        *_files(connection, recording_ids, batch.files),
+        *_failures(connection, batch.failures),
+    ]
+    _forget(connection, group, let_go)
+    return reading.max_seq(connection)
+
+
+def prune(connection: Connection, space_id: int) -> int:
+    """Delete the vectors of recordings that no file holds, in every space; return how many recordings that were."""
+    unheld = connection.execute(
+        select(recording.c.id).where(
+            ~exists().where(file.c.recording_id == recording.c.id),
+            exists().where(
+                chunk.c.recording_id == recording.c.id, vector.c.chunk_id == chunk.c.id, vector.c.deleted_seq.is_(None)
+            ),
+        )
+    ).scalars()
+    return _forget(connection, _Group(connection, space_id), unheld)
+
+
+@dataclass
+class _Plan:
+    """The vector rows of a commit: a chunk each, and where its vector is: (shard, row), or a position in `new`."""
+
+    chunk_ids: list[int] = field(default_factory=list)
+    places: list[tuple[int, int] | int] = field(default_factory=list)
+    new: list[NDArray[np.floating]] = field(default_factory=list)
+
+
+class _Group:
+    """The commit group of this transaction, made when something needs its seq."""
+
+    def __init__(self, connection: Connection, space_id: int) -> None:
+        self._connection = connection
+        self._values: dict[str, int] = {"space_id": space_id, "rows": 0}
+        self._seq: int | None = None
+
+    def appended(self, shard: int, first_row: int, rows: int, crc: int) -> None:
+        self._values.update(shard=shard, first_row=first_row, rows=rows, crc32c=crc)
+
+    def seq(self) -> int:
+        if self._seq is None:
+            self._seq = _inserted(self._connection, commit_group, self._values)
+        return self._seq
+
+
+def _recordings(connection: Connection, batch: CommitBatch) -> dict[bytes, int]:
+    """Ids of every recording that a batch names; new ones are inserted."""
+    named = {
+        each.packet_hash for part in (batch.recordings, batch.chunks, batch.finished, batch.files) for each in part
+    }
+    ids = _recording_ids(connection, named)
+    new: dict[bytes, RecordingInfo] = {r.packet_hash: r for r in batch.recordings if r.packet_hash not in ids}
+    if new:
+        rows = [
+            {
+                "packet_hash": packet_hash,
+                "container": each.media.container,
+                "codec": each.media.codec,
+                "sample_rate": each.media.sample_rate,
+                "channels": each.media.channels,
+                "duration_seconds": each.media.duration_seconds,
+            }
+            for packet_hash, each in new.items()
+        ]
+        connection.execute(insert(recording), rows)
+        ids.update(_recording_ids(connection, new))
+    unknown = named - ids.keys()
+    if unknown:
+        raise ValueError(f"{len(unknown)} recordings are neither stored nor in the batch: {min(unknown).hex()}, ...")
+    return ids
+
+
+def _recording_ids(connection: Connection, hashes: Iterable[bytes]) -> dict[bytes, int]:
+    ids: dict[bytes, int] = {}
+    for some in reading.batched(sorted(hashes)):
+        rows = connection.execute(
+            select(recording.c.packet_hash, recording.c.id).where(recording.c.packet_hash.in_(some))
+        )
+        ids.update((packet_hash, id_) for packet_hash, id_ in rows)
+    return ids
+
+
+def _chunks(connection: Connection, recording_ids: dict[bytes, int], chunks: Sequence[ChunkRecord]) -> list[int]:
+    """Ids of the batch's chunks, in order; new ones are inserted, and one whose sound now differs is corrected."""
+    keys = [(recording_ids[each.packet_hash], each.start_seconds, each.end_seconds) for each in chunks]
+    if len(set(keys)) != len(keys):
+        raise ValueError("a batch has the same span of a recording twice")
+    if not keys:
+        return []
+    span = chunk.c.recording_id, chunk.c.start_seconds, chunk.c.end_seconds
+    recordings = sorted({key[0] for key in keys})
+    first, last = min(key[1] for key in keys), max(key[1] for key in keys)
+    known: dict[tuple[int, float, float], tuple[int, bytes, bool]] = {}
+    for some in reading.batched(recordings):
+        query = select(*span, chunk.c.id, chunk.c.chunk_hash, chunk.c.silent).where(
+            chunk.c.recording_id.in_(some), chunk.c.start_seconds.between(first, last)
+        )
+        known.update(((a, b, c), (id_, hash_, silent)) for a, b, c, id_, hash_, silent in connection.execute(query))
+    new = []
+    for key, each in zip(keys, chunks, strict=True):
+        state = {"chunk_hash": each.chunk_hash, "silent": each.silent}
+        if key not in known:
+            new.append({"recording_id": key[0], "start_seconds": key[1], "end_seconds": key[2], **state})
+        elif known[key][1:] != (each.chunk_hash, each.silent):
+            connection.execute(update(chunk).where(chunk.c.id == known[key][0]).values(state))
+    ids = {key: value[0] for key, value in known.items()}
+    if new:
+        # The one writer: what is above the highest id is what this insert made.
+        before = connection.execute(select(func.max(chunk.c.id))).scalar() or 0
+        connection.execute(insert(chunk), new)
+        rows = connection.execute(select(*span, chunk.c.id).where(chunk.c.id > before))
+        ids.update(((a, b, c), id_) for a, b, c, id_ in rows)
+    return [ids[key] for key in keys]
+
+
+def _plan(
+    connection: Connection, dim: int, space_id: int, chunks: Sequence[ChunkRecord], chunk_ids: Sequence[int]
+) -> _Plan:
+    """Which chunks get a vector row, and which vectors must be written for them."""
+    alive: set[int] = set()
+    for some in reading.batched(chunk_ids):
+        query = select(vector.c.chunk_id).where(
+            vector.c.chunk_id.in_(some), vector.c.space_id == space_id, vector.c.deleted_seq.is_(None)
+        )
+        alive.update(connection.execute(query).scalars())
+    wanting = [(id_, each) for id_, each in zip(chunk_ids, chunks, strict=True) if not each.silent and id_ not in alive]
+    shared = sorted({each.chunk_hash for _, each in wanting if each.vector is None})
+    stored = reading.stored_places(connection, space_id, shared)
+    plan = _Plan()
+    position: dict[bytes, int] = {}
+    for chunk_id, each in wanting:
+        place: tuple[int, int] | int | None = position.get(each.chunk_hash)
+        if place is None and each.vector is not None:
+            if each.vector.shape != (dim,):
+                raise SpaceMismatch(f"a vector of shape {each.vector.shape} does not fit a space of {dim} dimensions")
+            place = position[each.chunk_hash] = len(plan.new)
+            plan.new.append(each.vector)
+        if place is None:
+            place = stored.get(each.chunk_hash)
+        if place is None:
+            raise ValueError(f"chunk {each.chunk_hash.hex()} has no vector, and none of the same sound is stored")
+        plan.chunk_ids.append(chunk_id)
+        plan.places.append(place)
+    return plan
+
+
+def _last_rows(connection: Connection, space_id: int) -> tuple[int, int]:
+    """(shard, rows in it) of a space's last committed rows."""
+    row = connection.execute(
+        select(commit_group.c.shard, commit_group.c.first_row + commit_group.c.rows)
+        .where(commit_group.c.space_id == space_id, commit_group.c.rows > 0)
+        .order_by(commit_group.c.seq.desc())
+        .limit(1)
+    ).first()
+    return (row[0], row[1]) if row else (1, 0)
+
+
+def _finish(connection: Connection, space_id: int, durations: dict[int, float]) -> None:
+    """Mark recordings, by id, as complete in the space."""
+    if not durations:
+        return
+    connection.execute(
+        update(recording).where(recording.c.id == bindparam("of")).values(duration_seconds=bindparam("seconds")),
+        [{"of": recording_id, "seconds": seconds} for recording_id, seconds in durations.items()],
+    )
+    known: set[int] = set()
+    for some in reading.batched(list(durations)):
+        query = select(coverage.c.recording_id).where(
+            coverage.c.space_id == space_id, coverage.c.recording_id.in_(some)
+        )
+        known.update(connection.execute(query).scalars())
+    new = [{"space_id": space_id, "recording_id": each} for each in durations if each not in known]
+    if new:
+        connection.execute(insert(coverage), new)
+
+
+def _files(connection: Connection, recording_ids: dict[bytes, int], files: Sequence[FileRecord]) -> list[int]:
+    """Write the files; return the recordings that their paths held before."""
+    by_path = {(each.root_id, each.path): each for each in files}
+    if not by_path:
+        return []
+    rows = [
+        {
+            "root_id": each.root_id,
+            "path": each.path,
+            "size": each.size,
+            "mtime_ns": each.mtime_ns,
+            "inode": reading.signed(each.inode),
+            "recording_id": recording_ids[each.packet_hash],
+            "warning": each.warning,
+        }
+        for each in by_path.values()
+    ]
+    let_go = _unlink(connection, by_path)
+    connection.execute(insert(file), rows)
+    for root_id, paths in _by_root(by_path):
+        connection.execute(delete(failure).where(failure.c.root_id == root_id, failure.c.path.in_(paths)))
+    return let_go
+
+
+def _failures(connection: Connection, failures: Sequence[FailureRecord]) -> list[int]:
+    """Write the failures; return the recordings of files that are certainly no longer what they were."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    for each in failures:
+        key = failure.c.root_id == each.root_id, failure.c.path == each.path
+        state = {
+            "size": each.size,
+            "mtime_ns": each.mtime_ns,
+            "inode": reading.signed(each.inode),
+            "cause": each.cause,
+            "detail": each.detail,
+            "last_attempt_at": now,
+        }
+        again = connection.execute(update(failure).where(*key).values(**state, attempts=failure.c.attempts + 1))
+        if not again.rowcount:
+            connection.execute(insert(failure), {"root_id": each.root_id, "path": each.path, **state, "attempts": 1})
+    return _unlink(connection, [(f.root_id, f.path) for f in failures if f.cause not in MediaError.PASSING])
+
+
+def _unlink(connection: Connection, keys: Iterable[tuple[int, bytes]]) -> list[int]:
+    """Remove file rows by (root, path); return the recordings they held."""
+    held: list[int] = []
+    for root_id, paths in _by_root(keys):
+        mine = file.c.root_id == root_id, file.c.path.in_(paths)
+        held.extend(connection.execute(select(file.c.recording_id).where(*mine)).scalars())
+        connection.execute(delete(file).where(*mine))
+    return held
+
+
+def _by_root(keys: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Sequence[bytes]]]:
+    paths = defaultdict(list)
+    for root_id, path in keys:
+        paths[root_id].append(path)
+    for root_id, mine in paths.items():
+        for some in reading.batched(mine):
+            yield root_id, some
+
+
+def _forget(connection: Connection, group: _Group, recording_ids: Iterable[int]) -> int:
+    """Delete the vectors of those recordings that no file holds any more, in every space; return how many."""
+    forgotten = 0
+    for recording_id in sorted(set(recording_ids)):
+        if connection.execute(select(file.c.id).where(file.c.recording_id == recording_id).limit(1)).first():
+            continue
+        forgotten += 1
+        connection.execute(delete(coverage).where(coverage.c.recording_id == recording_id))
+        alive = (
+            vector.c.chunk_id.in_(select(chunk.c.id).where(chunk.c.recording_id == recording_id)),
+            vector.c.deleted_seq.is_(None),
+        )
+        if connection.execute(select(vector.c.id).where(*alive).limit(1)).first():
+            connection.execute(update(vector).where(*alive).values(deleted_seq=group.seq()))
+    return forgotten
+
+
+def _inserted(connection: Connection, table: Table, values: dict[str, Any]) -> int:
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
