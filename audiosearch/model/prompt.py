@@ -5,9 +5,9 @@ A rendered item is ChatML, newlines included:
     <|im_start|>system NL {instruction}<|im_end|> NL
     <|im_start|>user NL {audio and text parts}<|im_end|> [NL] [<|im_start|>assistant NL] {eos}
 
-and an audio part is `<|audio_bos|><|AUDIO|>...<|audio_eos|>` with `<|AUDIO|>` once for each audio token. Everything up to
-the user turn's `<|im_start|>` is the prefix that a batch under one instruction shares; it ends on a special token, so
-that its ids do not depend on what follows.
+and an audio part is `<|audio_bos|><|AUDIO|>...<|audio_eos|>` with `<|AUDIO|>` once for each audio token. Everything up
+to the user turn's `<|im_start|>` is the prefix that a batch under one instruction shares; it ends on a special token,
+so that its ids do not depend on what follows.
 """
 
 from __future__ import annotations

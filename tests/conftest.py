@@ -1,0 +1,23 @@
+"""Fixtures for every test module. Heavy imports stay inside them: tests of light modules must start fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a seeded two-layer ALM2Vec (convolutional stem, 24 dimensions). Do not change it."""
+    from tiny import make_tiny_checkpoint
+
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_patch_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the published patch stem."""
+    from tiny import make_tiny_checkpoint
+
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny-patch", stem="patch")
