@@ -115,6 +115,7 @@ class _Recording:
     announced: bool = False
     done: Done | None = None
     is_complete: bool = False
+    is_given_up: bool = False
 
 
 _Place = tuple[_Recording, Chunk]  # the chunk without its samples
@@ -223,7 +224,7 @@ class _Run:
             else:
                 for message in pool.events(POLL_SECONDS if self.files else 0.0):
                     self.handle(message, pool)
-                self.take(embed, 0.0 if self.files else POLL_SECONDS)
+                self.take(embed, 0.0 if self.files or ahead else POLL_SECONDS)
             is_last = not ahead and not self.files
             at_hand = len(self.unchecked) + len(self.fresh)
             self.batch(embed, flush=is_last or (embed.is_idle and at_hand >= BATCH_CHUNKS // 4))
@@ -232,6 +233,7 @@ class _Run:
             self.meter.tell()
             if is_last and embed.is_idle and not self.unchecked and not self.fresh:
                 self.flush()
+                self.recordings.clear()  # what was given up may be tried again
                 return
 
     def submit(self, file: _File, pool: DecodePool) -> None:
@@ -275,7 +277,9 @@ class _Run:
             self.recordings[message.packet_hash] = self.decoding[message.key] = recording
             return True
         del self.files[message.key]
-        if recording is None or recording.is_complete:
+        if recording is not None and recording.is_given_up:
+            self.again.append(file)
+        elif recording is None or recording.is_complete:
             self.link(file, message.packet_hash, is_twin=True)
         else:
             recording.twins.append(file)
@@ -407,8 +411,11 @@ class _Run:
         self.fail(file, message.cause, message.detail)
 
     def give_up(self, recording: _Recording) -> None:
-        """Files that counted on this one to be decoded go through the stages themselves."""
-        del self.recordings[recording.packet_hash]
+        """Files that counted on this one to be decoded go through the stages themselves.
+
+        Later: what came of this attempt may be under way, and a commit must not hold a span of a recording twice.
+        """
+        recording.is_given_up = True
         self.again.extend(recording.twins)
 
     def fail(self, file: _File, cause: str, detail: str) -> None:
