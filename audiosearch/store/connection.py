@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from audiosearch.errors import LibraryError, LibraryNotFound
 DATABASE = "library.db"
 _BUSY_SECONDS = 60.0
 _OPENING_SECONDS = 5.0
+_IN_LIST = 900  # values in one IN list: every SQLite allows 999 parameters
 
 
 def engine(database: Path, *, write: bool) -> sqlalchemy.Engine:
@@ -118,3 +120,35 @@ def _log_size(database: Path) -> int:
 def _identity(database: Path) -> tuple[int, int, int]:
     stat = database.stat()
     return stat.st_mtime_ns, stat.st_size, _log_size(database)
+
+
+def insert_rows(
+    connection: sqlalchemy.Connection, table: sqlalchemy.Table, names: str, rows: list[tuple[Any, ...]]
+) -> None:
+    """Insert rows as tuples, in the order of `names` ("a b c"): a third of the time that dictionaries take."""
+    if rows:
+        columns = names.split()
+        marks = ", ".join([_mark(connection)] * len(columns))
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+
+def select_in(
+    connection: sqlalchemy.Connection,
+    query: sqlalchemy.Select[Any],
+    column: sqlalchemy.ColumnElement[Any],
+    values: Iterable[Any],
+) -> Iterator[Any]:
+    """Rows of `query` whose `column` is one of `values`, which may be many; in no order, without type conversions.
+
+    An IN list of SQLAlchemy's own costs ten times what the database takes to answer it.
+    """
+    wanted = sorted(set(values))
+    for first in range(0, len(wanted), _IN_LIST):
+        some = wanted[first : first + _IN_LIST]
+        marks: sqlalchemy.ColumnElement[Any] = sqlalchemy.literal_column(", ".join([_mark(connection)] * len(some)))
+        compiled = query.where(column.in_([marks])).compile(connection, compile_kwargs={"literal_binds": True})
+        yield from connection.exec_driver_sql(str(compiled), tuple(some)).fetchall()
+
+
+def _mark(connection: sqlalchemy.Connection) -> str:
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, select
 
+from audiosearch.store.connection import select_in
 from audiosearch.store.records import Changes, FileState, RecordingState, StoredChunk
 from audiosearch.store.tables import chunk, commit_group, coverage, failure, file, recording, root, space, vector
 from audiosearch.types import FailedFile, Space, SpaceSpec, SpaceStatus, Status
 
-_IN_LIST = 900  # values in one IN list: every SQLite allows 999 parameters
 _SPEC = ("fingerprint", "model_name", "model_fingerprint", "document_instruction", "is_aspect", "dim", "window_seconds",
          "hop_seconds", "resampler", "channel_policy", "front_end", "licence")  # fmt: skip
-_T = TypeVar("_T")
-
-
-def batched(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """`values` in pieces that fit one IN list."""
-    for first in range(0, len(values), _IN_LIST):
-        yield values[first : first + _IN_LIST]
 
 
 def signed(inode: int) -> int:
@@ -83,17 +76,13 @@ def recording_state(connection: Connection, space_id: int, packet_hash: bytes) -
     return RecordingState(row[0], bool(row[1])) if row else None
 
 
-def stored_places(connection: Connection, space_id: int, hashes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+def stored_places(connection: Connection, space_id: int, hashes: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
     """(shard, row) of each sound of `hashes` that has a vector; deleted ones count, their bytes are still there."""
-    places: dict[bytes, tuple[int, int]] = {}
-    for some in batched(hashes):
-        rows = connection.execute(
-            select(chunk.c.chunk_hash, vector.c.shard, vector.c.row)
-            .join(vector, and_(vector.c.chunk_id == chunk.c.id, vector.c.space_id == space_id))
-            .where(chunk.c.chunk_hash.in_(some))
-        )
-        places.update((hash_, (shard, row)) for hash_, shard, row in rows)
-    return places
+    query = select(chunk.c.chunk_hash, vector.c.shard, vector.c.row).join(
+        vector, and_(vector.c.chunk_id == chunk.c.id, vector.c.space_id == space_id)
+    )
+    found = select_in(connection, query, chunk.c.chunk_hash, hashes)
+    return {chunk_hash: (shard, row) for chunk_hash, shard, row in found}
 
 
 def max_seq(connection: Connection) -> int:
@@ -140,50 +129,42 @@ def places(
     Raises:
         KeyError: an id is not one of the space's vectors.
     """
-    found: dict[int, tuple[int, int]] = {}
-    for some in batched(np.unique(ids).tolist()):
-        query = select(vector.c.id, vector.c.shard, vector.c.row).where(
-            vector.c.id.in_(some), vector.c.space_id == space_id
-        )
-        found.update((id_, (shard, row)) for id_, shard, row in connection.execute(query))
+    query = select(vector.c.id, vector.c.shard, vector.c.row).where(vector.c.space_id == space_id)
+    rows = select_in(connection, query, vector.c.id, ids.tolist())
+    found = {id_: (shard, row) for id_, shard, row in rows}
     pairs = np.array([found[id_] for id_ in ids.tolist()], np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 
 
 def resolve(connection: Connection, ids: Sequence[int]) -> list[StoredChunk]:
     """The chunks of vectors, in the order of `ids`, without those that are deleted or whose recording no file holds."""
-    found: dict[int, Any] = {}
-    for some in batched(ids):
-        rows = connection.execute(
-            select(
-                vector.c.id,
-                chunk.c.recording_id,
-                recording.c.packet_hash,
-                chunk.c.start_seconds,
-                chunk.c.end_seconds,
-            )
-            .join(chunk, chunk.c.id == vector.c.chunk_id)
-            .join(recording, recording.c.id == chunk.c.recording_id)
-            .where(vector.c.id.in_(some), vector.c.deleted_seq.is_(None))
+    query = (
+        select(
+            vector.c.id,
+            chunk.c.recording_id,
+            recording.c.packet_hash,
+            chunk.c.start_seconds,
+            chunk.c.end_seconds,
         )
-        found.update((row[0], row) for row in rows)
-    paths = _paths(connection, sorted({row[1] for row in found.values()}))
+        .join(chunk, chunk.c.id == vector.c.chunk_id)
+        .join(recording, recording.c.id == chunk.c.recording_id)
+        .where(vector.c.deleted_seq.is_(None))
+    )
+    found: dict[int, Any] = {row[0]: row for row in select_in(connection, query, vector.c.id, ids)}
+    paths = _paths(connection, {row[1] for row in found.values()})
     kept = (found[id_] for id_ in ids if id_ in found)
-    return [StoredChunk(row[0], row[1], row[2], row[3], row[4], paths[row[1]]) for row in kept if row[1] in paths]
+    return [StoredChunk(*row, paths=paths[row[1]]) for row in kept if row[1] in paths]
 
 
-def _paths(connection: Connection, recording_ids: Sequence[int]) -> dict[int, tuple[tuple[str, str], ...]]:
-    found: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for some in batched(recording_ids):
-        rows = connection.execute(
-            select(file.c.recording_id, root.c.path, file.c.path)
-            .join(root, root.c.id == file.c.root_id)
-            .where(file.c.recording_id.in_(some))
-            .order_by(root.c.path, file.c.path)
-        )
-        for recording_id, folder, path in rows:
-            found[recording_id].append((os.fsdecode(folder), os.fsdecode(path)))
-    return {recording_id: tuple(pairs) for recording_id, pairs in found.items()}
+def _paths(connection: Connection, recording_ids: Iterable[int]) -> dict[int, tuple[tuple[str, str], ...]]:
+    query = select(file.c.recording_id, root.c.path, file.c.path).join(root, root.c.id == file.c.root_id)
+    found: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
+    for recording_id, folder, path in select_in(connection, query, file.c.recording_id, recording_ids):
+        found[recording_id].append((folder, path))
+    return {
+        recording_id: tuple((os.fsdecode(folder), os.fsdecode(path)) for folder, path in sorted(pairs))
+        for recording_id, pairs in found.items()
+    }
 
 
 def failures(connection: Connection) -> list[FailedFile]:

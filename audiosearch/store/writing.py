@@ -7,7 +7,7 @@ that no row names, which the next writer cuts off.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, exists, func, inser
 
 from audiosearch.errors import MediaError, SpaceMismatch
 from audiosearch.store import reading
+from audiosearch.store.connection import insert_rows, select_in
 from audiosearch.store.records import ChunkRecord, CommitBatch, FailureRecord, FileRecord, RecordingInfo
 from audiosearch.store.tables import chunk, commit_group, coverage, failure, file, recording, root, space, vector
 from audiosearch.store.vectors import Shards, crc32c, to_bytes
@@ -66,11 +67,8 @@ def commit(connection: Connection, shards: Shards, space_id: int, batch: CommitB
     if plan.places:
         seq = group.seq()
         places = ((shard, first_row + each) if isinstance(each, int) else each for each in plan.places)
-        rows = [
-            {"space_id": space_id, "chunk_id": chunk_id, "shard": place[0], "row": place[1], "commit_seq": seq}
-            for chunk_id, place in zip(plan.chunk_ids, places, strict=True)
-        ]
-        connection.execute(insert(vector), rows)
+        rows = [(space_id, chunk_id, *place, seq) for chunk_id, place in zip(plan.chunk_ids, places, strict=True)]
+        insert_rows(connection, vector, "space_id chunk_id shard row commit_seq", rows)
     _finish(connection, space_id, {recording_ids[each.packet_hash]: each.duration_seconds for each in batch.finished})
     let_go = [
         *_files(connection, recording_ids, batch.files),
@@ -128,17 +126,12 @@ def _recordings(connection: Connection, batch: CommitBatch) -> dict[bytes, int]:
     new: dict[bytes, RecordingInfo] = {r.packet_hash: r for r in batch.recordings if r.packet_hash not in ids}
     if new:
         rows = [
-            {
-                "packet_hash": packet_hash,
-                "container": each.media.container,
-                "codec": each.media.codec,
-                "sample_rate": each.media.sample_rate,
-                "channels": each.media.channels,
-                "duration_seconds": each.media.duration_seconds,
-            }
-            for packet_hash, each in new.items()
-        ]
-        connection.execute(insert(recording), rows)
+            (key, each.media.container, each.media.codec, each.media.sample_rate, each.media.channels,
+             each.media.duration_seconds)
+            for key, each in new.items()
+        ]  # fmt: skip
+        names = "packet_hash container codec sample_rate channels duration_seconds"
+        insert_rows(connection, recording, names, rows)
         ids.update(_recording_ids(connection, new))
     unknown = named - ids.keys()
     if unknown:
@@ -147,13 +140,8 @@ def _recordings(connection: Connection, batch: CommitBatch) -> dict[bytes, int]:
 
 
 def _recording_ids(connection: Connection, hashes: Iterable[bytes]) -> dict[bytes, int]:
-    ids: dict[bytes, int] = {}
-    for some in reading.batched(sorted(hashes)):
-        rows = connection.execute(
-            select(recording.c.packet_hash, recording.c.id).where(recording.c.packet_hash.in_(some))
-        )
-        ids.update((packet_hash, id_) for packet_hash, id_ in rows)
-    return ids
+    query = select(recording.c.packet_hash, recording.c.id)
+    return dict(select_in(connection, query, recording.c.packet_hash, hashes))
 
 
 def _chunks(connection: Connection, recording_ids: dict[bytes, int], chunks: Sequence[ChunkRecord]) -> list[int]:
@@ -164,28 +152,26 @@ def _chunks(connection: Connection, recording_ids: dict[bytes, int], chunks: Seq
     if not keys:
         return []
     span = chunk.c.recording_id, chunk.c.start_seconds, chunk.c.end_seconds
-    recordings = sorted({key[0] for key in keys})
     first, last = min(key[1] for key in keys), max(key[1] for key in keys)
-    known: dict[tuple[int, float, float], tuple[int, bytes, bool]] = {}
-    for some in reading.batched(recordings):
-        query = select(*span, chunk.c.id, chunk.c.chunk_hash, chunk.c.silent).where(
-            chunk.c.recording_id.in_(some), chunk.c.start_seconds.between(first, last)
-        )
-        known.update(((a, b, c), (id_, hash_, silent)) for a, b, c, id_, hash_, silent in connection.execute(query))
+    query = select(*span, chunk.c.id, chunk.c.chunk_hash, chunk.c.silent).where(
+        chunk.c.start_seconds >= first, chunk.c.start_seconds <= last
+    )
+    rows = select_in(connection, query, chunk.c.recording_id, (key[0] for key in keys))
+    known = {(row[0], row[1], row[2]): (row[3], row[4], bool(row[5])) for row in rows}
     new = []
     for key, each in zip(keys, chunks, strict=True):
-        state = {"chunk_hash": each.chunk_hash, "silent": each.silent}
         if key not in known:
-            new.append({"recording_id": key[0], "start_seconds": key[1], "end_seconds": key[2], **state})
+            new.append((*key, each.chunk_hash, each.silent))
         elif known[key][1:] != (each.chunk_hash, each.silent):
+            state = {"chunk_hash": each.chunk_hash, "silent": each.silent}
             connection.execute(update(chunk).where(chunk.c.id == known[key][0]).values(state))
     ids = {key: value[0] for key, value in known.items()}
     if new:
         # The one writer: what is above the highest id is what this insert made.
         before = connection.execute(select(func.max(chunk.c.id))).scalar() or 0
-        connection.execute(insert(chunk), new)
-        rows = connection.execute(select(*span, chunk.c.id).where(chunk.c.id > before))
-        ids.update(((a, b, c), id_) for a, b, c, id_ in rows)
+        insert_rows(connection, chunk, "recording_id start_seconds end_seconds chunk_hash silent", new)
+        made = connection.execute(select(*span, chunk.c.id).where(chunk.c.id > before)).fetchall()
+        ids.update(((a, b, c), id_) for a, b, c, id_ in made)
     return [ids[key] for key in keys]
 
 
@@ -193,14 +179,10 @@ def _plan(
     connection: Connection, dim: int, space_id: int, chunks: Sequence[ChunkRecord], chunk_ids: Sequence[int]
 ) -> _Plan:
     """Which chunks get a vector row, and which vectors must be written for them."""
-    alive: set[int] = set()
-    for some in reading.batched(chunk_ids):
-        query = select(vector.c.chunk_id).where(
-            vector.c.chunk_id.in_(some), vector.c.space_id == space_id, vector.c.deleted_seq.is_(None)
-        )
-        alive.update(connection.execute(query).scalars())
+    query = select(vector.c.chunk_id).where(vector.c.space_id == space_id, vector.c.deleted_seq.is_(None))
+    alive = {row[0] for row in select_in(connection, query, vector.c.chunk_id, chunk_ids)}
     wanting = [(id_, each) for id_, each in zip(chunk_ids, chunks, strict=True) if not each.silent and id_ not in alive]
-    shared = sorted({each.chunk_hash for _, each in wanting if each.vector is None})
+    shared = {each.chunk_hash for _, each in wanting if each.vector is None}
     stored = reading.stored_places(connection, space_id, shared)
     plan = _Plan()
     position: dict[bytes, int] = {}
@@ -239,15 +221,10 @@ def _finish(connection: Connection, space_id: int, durations: dict[int, float]) 
         update(recording).where(recording.c.id == bindparam("of")).values(duration_seconds=bindparam("seconds")),
         [{"of": recording_id, "seconds": seconds} for recording_id, seconds in durations.items()],
     )
-    known: set[int] = set()
-    for some in reading.batched(list(durations)):
-        query = select(coverage.c.recording_id).where(
-            coverage.c.space_id == space_id, coverage.c.recording_id.in_(some)
-        )
-        known.update(connection.execute(query).scalars())
-    new = [{"space_id": space_id, "recording_id": each} for each in durations if each not in known]
-    if new:
-        connection.execute(insert(coverage), new)
+    query = select(coverage.c.recording_id).where(coverage.c.space_id == space_id)
+    known = {row[0] for row in select_in(connection, query, coverage.c.recording_id, durations)}
+    new = [(space_id, each) for each in durations if each not in known]
+    insert_rows(connection, coverage, "space_id recording_id", new)
 
 
 def _files(connection: Connection, recording_ids: dict[bytes, int], files: Sequence[FileRecord]) -> list[int]:
@@ -256,21 +233,14 @@ def _files(connection: Connection, recording_ids: dict[bytes, int], files: Seque
     if not by_path:
         return []
     rows = [
-        {
-            "root_id": each.root_id,
-            "path": each.path,
-            "size": each.size,
-            "mtime_ns": each.mtime_ns,
-            "inode": reading.signed(each.inode),
-            "recording_id": recording_ids[each.packet_hash],
-            "warning": each.warning,
-        }
-        for each in by_path.values()
+        (*key, each.size, each.mtime_ns, reading.signed(each.inode), recording_ids[each.packet_hash], each.warning)
+        for key, each in by_path.items()
     ]
     let_go = _unlink(connection, by_path)
-    connection.execute(insert(file), rows)
+    insert_rows(connection, file, "root_id path size mtime_ns inode recording_id warning", rows)
     for root_id, paths in _by_root(by_path):
-        connection.execute(delete(failure).where(failure.c.root_id == root_id, failure.c.path.in_(paths)))
+        query = select(failure.c.path, failure.c.id).where(failure.c.root_id == root_id)
+        _delete(connection, failure, [row[1] for row in select_in(connection, query, failure.c.path, paths)])
     return let_go
 
 
@@ -297,19 +267,23 @@ def _unlink(connection: Connection, keys: Iterable[tuple[int, bytes]]) -> list[i
     """Remove file rows by (root, path); return the recordings they held."""
     held: list[int] = []
     for root_id, paths in _by_root(keys):
-        mine = file.c.root_id == root_id, file.c.path.in_(paths)
-        held.extend(connection.execute(select(file.c.recording_id).where(*mine)).scalars())
-        connection.execute(delete(file).where(*mine))
+        query = select(file.c.path, file.c.id, file.c.recording_id).where(file.c.root_id == root_id)
+        rows = list(select_in(connection, query, file.c.path, paths))
+        _delete(connection, file, [row[1] for row in rows])
+        held.extend(row[2] for row in rows)
     return held
 
 
-def _by_root(keys: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Sequence[bytes]]]:
+def _by_root(keys: Iterable[tuple[int, bytes]]) -> Iterable[tuple[int, list[bytes]]]:
     paths = defaultdict(list)
     for root_id, path in keys:
         paths[root_id].append(path)
-    for root_id, mine in paths.items():
-        for some in reading.batched(mine):
-            yield root_id, some
+    return paths.items()
+
+
+def _delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
+    if ids:
+        connection.execute(delete(table).where(table.c.id == bindparam("gone")), [{"gone": id_} for id_ in ids])
 
 
 def _forget(connection: Connection, group: _Group, recording_ids: Iterable[int]) -> int:
