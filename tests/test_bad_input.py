@@ -98,6 +98,7 @@ def stored(folder, outcome) -> dict[str, float]:
     """Relative path -> how far its chunks reach, in seconds."""
     with Store.open(str(folder.parent / "library")) as store:
         space = store.default_space()
+        assert space is not None
         reach: dict[str, float] = {}
         for chunk in store.resolve(store.changes_since(space.id, 0).added_ids):
             for _, path in chunk.paths:

@@ -51,6 +51,7 @@ def no_model():
 def contents(store: Store, space: str | None = None) -> dict[tuple[str, float, float], np.ndarray]:
     """(path, start, end) -> vector, for every searchable chunk of every file."""
     chosen = store.space(space) if space else store.default_space()
+    assert chosen is not None
     changes = store.changes_since(chosen.id, 0)
     vectors = store.vectors(chosen.id, changes.added_ids)
     found = {}

@@ -10,20 +10,19 @@ file is in the store only once its last chunk is.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audiosearch.ingest import scan
+from audiosearch.ingest.changes import File, Findings, find_changes
 from audiosearch.ingest.embedding import BATCH_CHUNKS, BATCH_SECONDS, EmbedThread
-from audiosearch.ingest.ledger import Ledger, fails_for_good
+from audiosearch.ingest.interrupt import Interruptible
+from audiosearch.ingest.ledger import Ledger
 from audiosearch.ingest.meter import Meter
 from audiosearch.ingest.writer import Writer
 from audiosearch.model.fingerprint import space_spec
@@ -31,7 +30,6 @@ from audiosearch.store.records import (
     ChunkRecord,
     FailureRecord,
     FileRecord,
-    FileState,
     FinishedRecording,
     RecordingInfo,
 )
@@ -75,9 +73,12 @@ def ingest(
     wanted = scan.targets(paths, [path for _, path in store.roots()], exclude=[str(store.directory)])
     space = store.space(spec.fingerprint) or store.add_space(spec)
     run = _Run(store, space.id, Meter(progress), Settings(window_seconds, hop_seconds, instruction))
-    with _Interruptible(cancelled) as stopped:
-        files = run.changed_files(wanted, stopped)
-        placement = run.process(files, description, load_embedder, workers, stopped) if files else None
+    with Interruptible(cancelled) as stopped:
+        findings = find_changes(store, space.id, wanted, run.meter, stopped)
+        run.note(findings)
+        placement = None
+        if findings.changed:
+            placement = run.process(findings.changed, description, load_embedder, workers, stopped)
         return run.summary(spec.fingerprint, placement, interrupted=stopped())
 
 
@@ -91,25 +92,13 @@ class Settings:
 
 
 @dataclass(slots=True)
-class _File:
-    """A file that has to be looked at."""
-
-    root_id: int
-    path: bytes  # relative
-    absolute: str
-    stat: tuple[int, int, int]  # size, mtime_ns, inode; as of the scan, then as of just before it was read
-    is_probed: bool = False
-    changed: bool = False  # while it was being read, once already
-
-
-@dataclass(slots=True)
 class _Recording:
     """Content that is being decoded in this run. `open_chunks` have arrived and have no place in the store yet."""
 
     packet_hash: bytes
     info: MediaInfo
-    owner: _File
-    twins: list[_File] = field(default_factory=list)  # other files with the same packets
+    owner: File
+    twins: list[File] = field(default_factory=list)  # other files with the same packets
     open_chunks: int = 0
     decoded_seconds: float = 0.0
     announced: bool = False
@@ -131,63 +120,32 @@ class _Run:
         self.warnings: list[str] = []
         self.unchanged = self.indexed = self.added = self.shared = self.reused = self.silent = 0
 
-        self.files: dict[int, _File] = {}  # in the workers, by job key
+        self.files: dict[int, File] = {}  # in the workers, by job key
         self.decoding: dict[int, _Recording] = {}  # of those, the ones that are decoded
         self.recordings: dict[bytes, _Recording] = {}  # by packet hash, until committed as complete
-        self.again: list[_File] = []  # to be looked at once more, after everything else
+        self.again: list[File] = []  # to be looked at once more, after everything else
         self.next_key = 0
 
         self.unchecked: list[tuple[_Place, NDArray[np.float32]]] = []  # may be in the store
         self.fresh: list[tuple[_Place, NDArray[np.float32]]] = []  # need the model
-        self.waiting: dict[
-            bytes, list[_Place]
-        ] = {}  # by chunk hash: the same sound again, while the first is under way
+        # By chunk hash, while that sound is at hand or in the model: where else it was heard meanwhile.
+        self.waiting: dict[bytes, list[_Place]] = {}
 
-    # ── scan, skip what is unchanged ──
-
-    def changed_files(self, wanted: list[scan.Target], stopped: Callable[[], bool]) -> list[_File]:
-        """Everything the targets mean, less what the space already has."""
-        changed: list[_File] = []
-        seen: set[tuple[str, bytes]] = set()
-        for target in wanted:
-            root_id = self.store.add_root(target.root)
-            states = self.store.file_states(root_id, self.space_id)
-            for found in target.files(self.warnings):
-                if stopped():
-                    return changed
-                if len(wanted) > 1:  # targets may overlap
-                    if (target.root, found.path) in seen:
-                        continue
-                    seen.add((target.root, found.path))
-                self.meter.files_total += 1
-                if not self.is_settled(target.root, root_id, found, states.get(found.path)):
-                    changed.append(_file(target.root, root_id, found))
-                    self.meter.expect(found.size)
-                self.meter.tell()
-        self.writer.flush()
-        return changed
-
-    def is_settled(self, root: str, root_id: int, found: scan.ScannedFile, state: FileState | None) -> bool:
-        """Whether there is nothing to do for a file: it is as it was when it was indexed, or failed for good."""
-        if found.error is not None:
-            self.fail(_file(root, root_id, found), "unreadable", found.error)
-            return True
-        if state is None or (found.size, found.mtime_ns, found.inode) != (state.size, state.mtime_ns, state.inode):
-            return False
-        if state.done:
-            self.unchanged += 1
-        elif fails_for_good(state):
-            self.ledger.note(scan.absolute_path(root, found.path))
-        else:
-            return False
-        self.meter.files_done += 1
-        return True
+    def note(self, findings: Findings) -> None:
+        """What the scan said of files that need no more work."""
+        self.unchanged = findings.unchanged
+        self.warnings += findings.warnings
+        for path in findings.failed_before:
+            self.ledger.note(path)
+        for file, reason in findings.unreadable:
+            self.fail(file, "unreadable", reason)
+        self.flush()
 
     # ── the loop ──
 
     def process(
         self,
-        files: list[_File],
+        files: list[File],
         description: ModelDescription,
         load_embedder: Callable[[], AudioTextEmbedder],
         workers: int | None,
@@ -213,7 +171,7 @@ class _Run:
         return embed.placement
 
     def round(
-        self, ahead: deque[_File], pool: DecodePool, embed: EmbedThread[_Place], stopped: Callable[[], bool]
+        self, ahead: deque[File], pool: DecodePool, embed: EmbedThread[_Place], stopped: Callable[[], bool]
     ) -> None:
         """Take every file in `ahead` through all stages."""
         while not stopped():
@@ -236,7 +194,7 @@ class _Run:
                 self.recordings.clear()  # what was given up may be tried again
                 return
 
-    def submit(self, file: _File, pool: DecodePool) -> None:
+    def submit(self, file: File, pool: DecodePool) -> None:
         from audiosearch.ingest.workers import Job
 
         self.files[self.next_key] = file
@@ -285,7 +243,7 @@ class _Run:
             recording.twins.append(file)
         return False
 
-    def link(self, file: _File, packet_hash: bytes, *, is_twin: bool, warning: str | None = None) -> None:
+    def link(self, file: File, packet_hash: bytes, *, is_twin: bool, warning: str | None = None) -> None:
         """The file holds this recording, which is complete."""
         self.writer.add(FileRecord(file.root_id, file.path, *file.stat, packet_hash, warning))
         self.indexed += 1
@@ -370,12 +328,10 @@ class _Run:
         file, recording = self.files.pop(message.key), self.decoding.pop(message.key)
         if message.changed:
             self.give_up(recording)
-            if file.changed:
-                self.fail(
-                    file, "unreadable", "it changed while it was being read, twice; try again when it is finished"
-                )
+            if file.has_changed:
+                self.fail(file, "unreadable", "it changed while it was being read, twice; is it still being written?")
             else:
-                file.changed = True
+                file.has_changed = True
                 self.again.append(file)
             return
         recording.done = message
@@ -418,7 +374,7 @@ class _Run:
         recording.is_given_up = True
         self.again.extend(recording.twins)
 
-    def fail(self, file: _File, cause: str, detail: str) -> None:
+    def fail(self, file: File, cause: str, detail: str) -> None:
         self.writer.add(FailureRecord(file.root_id, file.path, *file.stat, cause, detail))
         self.ledger.note(file.absolute)
         self.meter.files_done += 1
@@ -443,38 +399,6 @@ class _Run:
             device=placement,
             interrupted=interrupted,
         )
-
-
-class _Interruptible:
-    """Says whether to stop: the caller wants it, or the first Ctrl-C came. The second one raises as usual."""
-
-    def __init__(self, cancelled: Callable[[], bool] | None) -> None:
-        self._cancelled = cancelled
-        self._interrupted = False
-        self._previous: Any = None
-
-    def __enter__(self) -> _Interruptible:
-        # Other threads get no signals, and a handler that the caller set is the caller's business.
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._previous = signal.signal(signal.SIGINT, self._interrupt)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        self._interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __call__(self) -> bool:
-        return self._interrupted or (self._cancelled is not None and self._cancelled())
-
-
-def _file(root: str, root_id: int, found: scan.ScannedFile) -> _File:
-    stat = (found.size, found.mtime_ns, found.inode)
-    return _File(root_id, found.path, scan.absolute_path(root, found.path), stat)
 
 
 def _seconds(held: list[tuple[_Place, NDArray[np.float32]]]) -> float:
