@@ -101,6 +101,6 @@ def tiny_model(config: Alm2VecConfig, seed: int = 0) -> Alm2VecModel:
             elif name.endswith("bias"):
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
         # Decibels of ordinary sound, so that the encoder sees values around zero.
-        model.audio_encoder.init_bn.running_mean.copy_(torch.linspace(5.0, -25.0, 64))
-        model.audio_encoder.init_bn.running_var.fill_(300.0)
+        model.audio_encoder.init_bn.get_buffer("running_mean").copy_(torch.linspace(5.0, -25.0, 64))
+        model.audio_encoder.init_bn.get_buffer("running_var").fill_(300.0)
     return model.eval()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from audiosearch.features import n_patches, n_valid_patches
 from audiosearch.model.config import Alm2VecConfig
 from audiosearch.model.decoder import Decoder, SharedPrefix
 from audiosearch.model.encoder import AudioEncoder
@@ -70,10 +71,11 @@ class Alm2VecModel(PreTrainedModel):
         """Audio tokens of all rows after one another, (sum of n_audio_tokens, H)."""
         lengths = n_samples.tolist()
         # Equal lengths need no mask at all unless the last patch is only partly sound.
-        unpadded = len(set(lengths)) == 1 and (lengths[0] // 160 + 1) // 4 == lengths[0] // 640
+        unpadded = len(set(lengths)) == 1 and n_patches(lengths[0]) == n_valid_patches(lengths[0])
         features, _ = self.audio_encoder(mel, None if unpadded else n_samples)
         tokens = self.audio_projector(features)
-        return torch.cat([row[: n_audio_tokens(n)] for row, n in zip(tokens, lengths, strict=True)])
+        factor = self.audio_projector.factor
+        return torch.cat([row[: n_audio_tokens(n, factor)] for row, n in zip(tokens, lengths, strict=True)])
 
     def forward(self, inputs: ModelInputs, prefix: SharedPrefix | None = None) -> Tensor:
         """Unit embeddings (B, embedding_dim), float32."""

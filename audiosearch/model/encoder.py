@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosearch.features import N_MELS, PATCH_FRAMES, n_valid_patches
+from audiosearch.features import HOP_LENGTH, MIN_SAMPLES, N_MELS, PATCH_FRAMES, SAMPLES_PER_PATCH
 from audiosearch.model.config import EncoderConfig
 
 
@@ -150,29 +150,33 @@ class AudioEncoder(nn.Module):
         """
         dtype = self.time_pos_embed.dtype
         x = self.init_bn(mel.to(dtype).unsqueeze(1).transpose(1, 2)).transpose(1, 2)
-        frames = valid = None
+        frames = valid = own = None
         if n_samples is not None:
-            frames = 1 + n_samples // 160
+            n_samples = n_samples.to(x.device).clamp(min=MIN_SAMPLES)
+            frames = 1 + n_samples // HOP_LENGTH
             # What batch norm made of the padding must not reach a convolution.
             x = x * (torch.arange(x.shape[-1], device=x.device) < frames[:, None])[:, None, None, :]
         x = self.patch_embed(x, frames)
         if n_samples is not None:
-            counts = torch.tensor([n_valid_patches(int(n)) for n in n_samples], device=x.device)
-            valid = torch.arange(x.shape[-1], device=x.device) < counts[:, None]
+            index = torch.arange(x.shape[-1], device=x.device)
+            valid = index < (n_samples // SAMPLES_PER_PATCH)[:, None]
+            own = index < ((1 + n_samples // HOP_LENGTH) // PATCH_FRAMES)[:, None]
         features = [
-            self._encode_chunk(x[..., start : start + self.chunk_patches], valid, start)
+            self._encode_chunk(x[..., start : start + self.chunk_patches], valid, own, start)
             for start in range(0, x.shape[-1], self.chunk_patches)
         ]
         return torch.cat(features, dim=1), valid
 
-    def _encode_chunk(self, x: Tensor, valid: Tensor | None, start: int) -> Tensor:
+    def _encode_chunk(self, x: Tensor, valid: Tensor | None, own: Tensor | None, start: int) -> Tensor:
         x = x + self.time_pos_embed[..., : x.shape[-1]] + self.freq_pos_embed
         x = x.flatten(2).transpose(1, 2)
         key_mask = None
-        if valid is not None:
-            keys = valid[:, start : start + x.shape[1]]
-            # An item without sound in this chunk would have no key to attend to and turn into NaN; its rows are
-            # dropped later, so that what it sees instead does not matter.
+        if valid is not None and own is not None:
+            # An item without a valid patch in this chunk would have no key to attend to and turn into NaN. Mostly its
+            # rows are dropped later; but one last, incomplete patch may begin a chunk and complete an audio token (the
+            # first such length is 20.19 s), so the item sees its own patches there, as it would outside the batch.
+            keys, fallback = (mask[:, start : start + x.shape[1]] for mask in (valid, own))
+            keys = torch.where(keys.any(dim=1, keepdim=True), keys, fallback)
             keys = keys | ~keys.any(dim=1, keepdim=True)
             key_mask = keys[:, None, None, :]
         for block in self.blocks:

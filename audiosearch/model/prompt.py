@@ -12,6 +12,7 @@ so that its ids do not depend on what follows.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,8 @@ class PromptEncoder:
                 text = f"{instruction} {text}" if text else instruction
             else:
                 system = instruction
+        if not self.template.system_turn:
+            text = f"{_sentence(system)} {text or ''}".rstrip()
         if text is None and not audio_tokens:
             text = self.template.empty_text
         prefix = self._prefix(system)
@@ -102,7 +105,8 @@ class PromptEncoder:
 def _sentence(instruction: str) -> str:
     """Qwen3-VL-Embedding ends an instruction without punctuation with a full stop."""
     instruction = instruction.strip()
-    return instruction if instruction[-1:] in ".?!:;" and instruction else f"{instruction}."
+    closed = not instruction or unicodedata.category(instruction[-1]).startswith("P")
+    return instruction if closed else f"{instruction}."
 
 
 def _plain(text: str) -> str:

@@ -37,7 +37,7 @@ class EncoderConfig:
 class PromptTemplate:
     """How instruction, text and audio become tokens: data, never code. See `audiosearch.model.prompt`."""
 
-    system_turn: bool = True  # the instruction is the system turn
+    system_turn: bool = True  # the instruction is the system turn; without one it opens the user's text
     audio_first: bool = True  # inside the user turn
     assistant_header: bool = False
     newline_after_end: bool = False  # between the user turn's <|im_end|> and what follows

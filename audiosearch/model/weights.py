@@ -56,7 +56,7 @@ def build_meta(config: Alm2VecConfig) -> Alm2VecModel:
 
 
 def load(
-    directory: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    directory: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 ) -> tuple[Alm2VecModel, PromptEncoder]:
     """The model of a checkpoint directory, in eval mode, and its prompt encoder.
 
