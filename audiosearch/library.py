@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from audiosearch.config import DEFAULT_MODEL, Settings, load_settings
-from audiosearch.errors import SpaceMismatch, UsageError
+from audiosearch.errors import LibraryNotFound, SchemaError, SpaceMismatch, UsageError
 from audiosearch.types import Answer, FailedFile, IngestProgress, IngestSummary, ModelDescription, Space, Status
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Library:
         self._reader: Store | None = None
         self._indexes: dict[int, LiveIndex] = {}
         self._embedders: dict[str, AudioTextEmbedder] = {}
+        self._descriptions: dict[str, ModelDescription] = {}
 
     @classmethod
     def open(
@@ -79,7 +80,6 @@ class Library:
         `create` a library that does not exist is made. Raises LibraryNotFound, SchemaError, UsageError.
         """
         library = cls(load_settings(directory, model=model, device=device, **settings), models or _installed_models())
-        from audiosearch.errors import LibraryNotFound
         from audiosearch.store.store import Store
 
         try:
@@ -88,6 +88,9 @@ class Library:
             if not create:
                 raise
             Store.create(library.directory).close()
+        except SchemaError:
+            if not create:  # who may create may ingest, and the writer upgrades an older schema or says why not
+                raise
         return library
 
     @property
@@ -130,7 +133,7 @@ class Library:
             settings = self.settings
             window = window_seconds or settings.window_seconds or (like.window_seconds if like else WINDOW_SECONDS)
             hop = hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS)
-            description = self._models.describe(settings.model or (like.model_name if like else DEFAULT_MODEL))
+            description = self._describe(settings.model or (like.model_name if like else DEFAULT_MODEL))
             before = {space.spec.fingerprint: store.max_seq(space.id) for space in store.spaces()}
             summary = ingest(
                 store,
@@ -181,7 +184,7 @@ class Library:
             store=self._store(),
             index=self._index,
             embedder=self._embedder_of,
-            describe=self._models.describe,
+            describe=self._describe,
             read_span=read_span,
             model=self.settings.model,
             rerank=self.settings.rerank,
@@ -226,6 +229,12 @@ class Library:
 
             self._indexes[space.id] = open_index(self._store(), space)
         return self._indexes[space.id]
+
+    def _describe(self, name: str) -> ModelDescription:
+        # Once per model: the weights are hashed for it. A model that is replaced meanwhile counts for the next Library.
+        if name not in self._descriptions:
+            self._descriptions[name] = self._models.describe(name)
+        return self._descriptions[name]
 
     def _embedder(self, name: str, fingerprint: str) -> AudioTextEmbedder:
         """The model `name`, loaded once, checked to be the one that `fingerprint` names."""

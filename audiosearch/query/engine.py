@@ -23,7 +23,7 @@ from audiosearch.errors import LibraryEmpty, SpaceMismatch, UsageError
 from audiosearch.query.candidates import DEPTH, find_candidates
 from audiosearch.query.moments import Moment, ScoredChunk, find_moments
 from audiosearch.query.rerank import ReadSpan, rerank
-from audiosearch.types import Answer, Hit, ModelDescription, Samples, Space
+from audiosearch.types import Answer, Hit, ModelDescription, Samples, Space, SpaceSpec
 
 if TYPE_CHECKING:
     from audiosearch.embed.base import AudioTextEmbedder
@@ -96,6 +96,8 @@ def answer(query: Query, sources: Sources) -> Answer:
     example = _read_example(query, embedder, sources.read_span, notes)
     instruction = query.instruction
     if instruction is None or space.spec.is_aspect:
+        if space.spec.is_aspect:
+            notes += _left_out_of_aspect(sources.store, space)
         vector = _query_vector(query, example, embedder, instruction)
         chunks = _candidates(sources, space, vector, query.k)
         return _answered(query, space, chunks, notes, route="aspect-space" if instruction else None)
@@ -127,46 +129,55 @@ def answer(query: Query, sources: Sources) -> Answer:
 
 
 def choose_space(sources: Sources, instruction: str | None) -> Space:
-    """The space to search: the aspect of that instruction if there is one, else the default one or that of the model
-    asked for. Raises LibraryEmpty or SpaceMismatch."""
+    """The space to search: the aspect of that instruction if there is one, else the default one, or that of the model
+    asked for. Only a space that today's model and front end would make again can be compared with a query.
+
+    Raises LibraryEmpty or SpaceMismatch.
+    """
     spaces = sources.store.spaces()
+    where = sources.store.directory
     if not spaces:
-        raise LibraryEmpty(f"{sources.store.directory}: {NOTHING_INGESTED}")
-    plain = _plain_space([space for space in spaces if not space.spec.is_aspect], sources)
+        raise LibraryEmpty(f"{where}: {NOTHING_INGESTED}")
+    plain = [space for space in spaces if not space.spec.is_aspect]
+    preferred = next((space for space in plain if space.is_default), (plain or spaces)[0])
+    name = sources.model or preferred.spec.model_name
+    description = sources.describe(name)
+    current = [space for space in spaces if _is_current(space.spec, description)]
+    aspects = [space for space in current if space.spec.is_aspect]
     if instruction is not None:
-        for space in reversed(spaces):  # the newest, should windows differ
-            of_model = plain is None or space.spec.model_fingerprint == plain.spec.model_fingerprint
-            if space.spec.is_aspect and space.spec.document_instruction == instruction and of_model:
+        for space in reversed(aspects):  # the newest, should there be several windows
+            if space.spec.document_instruction == instruction:
                 return space
-    if plain is None:
+    searchable = [space for space in current if not space.spec.is_aspect]
+    if searchable:
+        return preferred if preferred in searchable else searchable[-1]
+    if aspects:
+        known = ", ".join(repr(space.spec.document_instruction) for space in aspects)
         raise LibraryEmpty(
-            f"{sources.store.directory}: only aspects were ingested: run `audiosearch ingest PATH` without "
-            "--instruct, or query with one of these instructions: "
-            + "; ".join(repr(space.spec.document_instruction) for space in spaces)
+            f"{where}: only aspects were ingested: run `audiosearch ingest PATH` without --instruct, "
+            f"or query with --instruct and one of {known}"
         )
-    return plain
-
-
-def _plain_space(spaces: Sequence[Space], sources: Sources) -> Space | None:
-    """The space without an instruction that today's model can be compared with, or None if there is none at all."""
-    if not spaces:
-        return None
-    chosen = next((space for space in spaces if space.is_default), spaces[0])
-    name = sources.model or chosen.spec.model_name
-    fingerprint = sources.describe(name).fingerprint
-    matching = [space for space in spaces if space.spec.model_fingerprint == fingerprint]
-    if not matching:
-        if any(space.spec.model_name == name for space in spaces):
-            raise SpaceMismatch(
-                f"the model {name} has changed since the library was made, so its vectors cannot be compared: "
-                "run `audiosearch ingest` on the same folders again"
-            )
-        known = ", ".join(sorted({space.spec.model_name for space in spaces}))
+    if any(space.spec.model_name == description.name for space in spaces):
         raise SpaceMismatch(
-            f"nothing was ingested with the model {name} (but with {known}): run `audiosearch ingest --model {name} "
-            "PATH`, or leave --model out"
+            f"{where}: the model {name} or the way sound is read has changed since this library was made, so its "
+            "vectors cannot be compared: run `audiosearch ingest` on the same folders again"
         )
-    return chosen if chosen in matching else matching[-1]
+    known = ", ".join(sorted({space.spec.model_name for space in spaces}))
+    raise SpaceMismatch(
+        f"{where}: nothing was ingested with the model {name}, only with {known}: "
+        f"run `audiosearch ingest --model {name} PATH`, or query with --model {spaces[0].spec.model_name}"
+    )
+
+
+def _is_current(spec: SpaceSpec, description: ModelDescription) -> bool:
+    """Whether ingesting today with that model, instruction, window and hop would add to this very space."""
+    from audiosearch.model.fingerprint import space_spec
+
+    instruction = spec.document_instruction if spec.is_aspect else None
+    again = space_spec(
+        description, instruction=instruction, window_seconds=spec.window_seconds, hop_seconds=spec.hop_seconds
+    )
+    return again.fingerprint == spec.fingerprint
 
 
 def _read_example(query: Query, embedder: AudioTextEmbedder, read_span: ReadSpan, notes: list[str]) -> Samples | None:
@@ -206,6 +217,21 @@ def _candidates(sources: Sources, space: Space, vector: NDArray[np.float32], k: 
         if not found and not sources.store.status().recordings:
             raise LibraryEmpty(f"{sources.store.directory}: {NOTHING_INGESTED}")
     return found
+
+
+def _left_out_of_aspect(store: Store, space: Space) -> list[str]:
+    """A note if the aspect was made of a part of the library only: what is not in it cannot be found."""
+    with store.snapshot():
+        status = store.status()
+        held = next(
+            found.recordings for each, found in zip(store.spaces(), status.spaces, strict=True) if each == space
+        )
+    if held >= status.recordings:
+        return []
+    return [
+        f"{status.recordings - held} of {status.recordings} recordings were not ingested under this instruction nor "
+        "searched: run `audiosearch ingest --instruct` on the rest too"
+    ]
 
 
 def _answered(
