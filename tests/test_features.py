@@ -12,7 +12,6 @@ from audiosearch import features
 from audiosearch.model.projector import n_audio_tokens
 
 
-
 def reference_filters() -> np.ndarray:
     """64 triangles between points that are equally spaced on the HTK mel scale, shape (257, 64)."""
     top = 2595.0 * np.log10(1.0 + 8000.0 / 700.0)
