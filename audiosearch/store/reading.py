@@ -90,6 +90,17 @@ def max_seq(connection: Connection) -> int:
     return connection.execute(select(func.max(commit_group.c.seq))).scalar() or 0
 
 
+def commit_mark(connection: Connection, space_id: int, seq: int) -> str:
+    """What tells this history up to commit `seq` from another one with the same numbers (an older backup, used on)."""
+    row = connection.execute(
+        select(commit_group.c.seq, commit_group.c.shard, commit_group.c.first_row, commit_group.c.crc32c)
+        .where(commit_group.c.space_id == space_id, commit_group.c.seq <= seq, commit_group.c.rows > 0)
+        .order_by(commit_group.c.seq.desc())
+        .limit(1)
+    ).first()
+    return "-".join(map(str, row)) if row else ""
+
+
 def changes_since(connection: Connection, space_id: int, seq: int) -> Changes:
     """What commits after `seq` added to a space and deleted from it."""
     mine = vector.c.space_id == space_id
@@ -153,7 +164,7 @@ def resolve(connection: Connection, ids: Sequence[int]) -> list[StoredChunk]:
     found: dict[int, Any] = {row[0]: row for row in select_in(connection, query, vector.c.id, ids)}
     paths = _paths(connection, {row[1] for row in found.values()})
     kept = (found[id_] for id_ in ids if id_ in found)
-    return [StoredChunk(*row, paths=paths[row[1]]) for row in kept if row[1] in paths]
+    return [StoredChunk(row[0], row[1], row[2], row[3], row[4], paths[row[1]]) for row in kept if row[1] in paths]
 
 
 def _paths(connection: Connection, recording_ids: Iterable[int]) -> dict[int, tuple[tuple[str, str], ...]]:

@@ -223,6 +223,11 @@ class Store:
         with self._read() as connection:
             return reading.max_seq(connection)
 
+    def commit_mark(self, space_id: int, seq: int) -> str:
+        """What tells the space's history up to commit `seq` from another one with the same numbers."""
+        with self._read() as connection:
+            return reading.commit_mark(connection, space_id, seq)
+
     def changes_since(self, space_id: int, seq: int) -> Changes:
         """How the space's searchable vectors differ from those at commit `seq` (0: nothing)."""
         with self._read() as connection:
