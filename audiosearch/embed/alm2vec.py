@@ -21,7 +21,7 @@ from audiosearch.model.prompt import PromptEncoder
 from audiosearch.types import Samples, Task, Vectors
 
 # Tokens of one batch, padding included. On a CPU more than a few hundred only push activations out of the caches.
-CPU_TOKENS, GPU_TOKENS = 1_024, 16_384
+CPU_TOKENS, GPU_TOKENS = 512, 16_384
 WINDOW_ITEMS, WINDOW_SECONDS = 256, 1_200.0  # taken from the input at a time: 77 MB of sound at most, and a clip
 CACHED_PREFIXES = 4
 
@@ -84,7 +84,7 @@ class Alm2VecEmbedder:
 
         description = describe_model(name_or_dir)
         placement = choose_device(device, dtype)
-        model, prompts = load(description.directory, getattr(torch, placement.dtype), placement.device)
+        model, prompts = load(description.directory, dtype=getattr(torch, placement.dtype), device=placement.device)
         return cls(
             model,
             prompts,
