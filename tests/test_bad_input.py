@@ -38,20 +38,14 @@ def without_root_powers() -> None:
                 raise OSError(ctypes.get_errno(), "prctl")
 
 
-INGEST = """
-import json, os, sys
+COMMAND = """
+import sys
 sys.path.append(sys.argv[1])
 import toy
-from audiosearch.ingest.pipeline import ingest
-from audiosearch.store.store import Store
-with Store.open(sys.argv[2], write=True) as store:
-    summary = ingest(store, toy.description(), toy.HandEmbedder, [sys.argv[3]], window_seconds=10.0, hop_seconds=5.0)
-print(json.dumps({
-    "seen": summary.files_seen,
-    "indexed": summary.files_indexed,
-    "failed": {os.path.basename(failed.path): [failed.cause, failed.detail] for failed in summary.failed},
-    "warnings": summary.warnings,
-}))
+import audiosearch.library as library
+from audiosearch.cli import run
+library._installed_models = lambda: library.Models(toy.description, lambda name, **_: toy.HandEmbedder())
+sys.exit(run(["--library", sys.argv[2], "ingest", "--json", sys.argv[3]]))
 """
 
 
@@ -77,20 +71,26 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def outcome(folder) -> dict:
-    """What an ingest in a process of its own says, as a user whom mode bits stop."""
-    library = folder.parent / "library"
-    Store.create(str(library)).close()
-    arguments = [str(Path(toy.__file__).parent), str(library), str(folder)]
+def ingest(folder: Path) -> tuple[int, dict, str]:
+    """Exit code, summary and stderr of the command, as a user whom mode bits stop and with the model of toy.py."""
+    arguments = [str(Path(toy.__file__).parent), str(folder.parent / "library"), str(folder)]
     done = subprocess.run(
-        [sys.executable, "-c", INGEST, *arguments],
-        capture_output=True,
-        text=True,
-        preexec_fn=without_root_powers,
+        [sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True, preexec_fn=without_root_powers
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    assert done.stdout, done.stderr
+    summary = json.loads(done.stdout)
+    summary["failed"] = {Path(failed["path"]).name: failed for failed in summary["failed"]}
+    return done.returncode, summary, done.stderr
+
+
+@pytest.fixture(scope="module")
+def first(folder) -> tuple[int, dict, str]:
+    return ingest(folder)
+
+
+@pytest.fixture(scope="module")
+def outcome(first) -> dict:
+    return first[1]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def stored(folder, outcome) -> dict[str, float]:
 
 def test_everything_good_is_indexed(outcome, stored):
     assert set(stored) == {"good.wav", os.fsdecode(NOT_UTF8), "cut.mp3", "x.wav/inside.wav"}
-    assert outcome["indexed"] == 4
+    assert outcome["files_indexed"] == 4
 
 
 def test_a_name_in_no_encoding_comes_back_as_it_is_on_disk(stored):
@@ -123,7 +123,7 @@ def test_a_cut_mp3_is_indexed_up_to_the_cut_with_a_warning(outcome, stored):
 def test_a_directory_named_like_a_file_and_a_loop_are_passed_over(outcome, stored):
     assert "x.wav" not in stored and "x.wav" not in outcome["failed"]
     assert not any("loop" in path for path in stored)
-    assert outcome["seen"] == 8
+    assert outcome["files_seen"] == 8
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_a_directory_named_like_a_file_and_a_loop_are_passed_over(outcome, store
     [("zero.wav", "empty"), ("text.wav", "not-audio"), ("random.mp3", "not-audio"), ("locked.wav", "unreadable")],
 )
 def test_a_bad_file_is_listed_with_its_cause(outcome, name, cause):
-    assert outcome["failed"][name][0] == cause
-    assert outcome["failed"][name][1]
+    assert outcome["failed"][name]["cause"] == cause
+    assert outcome["failed"][name]["detail"]
 
 
 def test_nothing_else_failed(outcome):
@@ -143,4 +143,22 @@ def test_the_ledger_keeps_what_the_summary_said(folder, outcome):
     with Store.open(str(folder.parent / "library")) as store:
         ledger = {Path(failed.path).name: failed.cause for failed in store.failures()}
         assert store.status().failed == 4
-    assert ledger == {name: cause for name, (cause, _) in outcome["failed"].items()}
+    assert ledger == {name: failed["cause"] for name, failed in outcome["failed"].items()}
+
+
+def test_the_exit_code_is_three_and_every_failure_is_a_line(first):
+    code, summary, stderr = first
+    assert code == 3
+    assert "Traceback" not in stderr
+    lines = [line for line in stderr.splitlines() if line.startswith("failed: ")]
+    assert len(lines) == 4
+    for name, failed in summary["failed"].items():
+        assert any(name in line and failed["cause"] in line for line in lines), (name, lines)
+
+
+def test_the_next_run_tries_only_what_may_have_passed(folder, outcome):
+    code, again, _ = ingest(folder)
+    assert code == 3
+    assert (again["files_unchanged"], again["files_indexed"], again["chunks_embedded"]) == (4, 0, 0)
+    attempts = {name: failed["attempts"] for name, failed in again["failed"].items()}
+    assert attempts == {"zero.wav": 1, "text.wav": 1, "random.mp3": 1, "locked.wav": 2}
