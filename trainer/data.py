@@ -35,10 +35,9 @@ class Slot:
 
 @dataclass(slots=True)
 class Batch:
-    """`audio` rows and `text` rows belong together one to one."""
+    """`audio` rows and `texts` belong together one to one."""
 
     audio: ModelInputs
-    text: ModelInputs
     texts: list[str]
     same: Tensor  # (B, B) bool
     labels: Tensor  # (B,) int64, -1 where the slot is not a clean clip
@@ -128,7 +127,7 @@ class PairSampler:
         total = int(self.lengths[index])
         if total >= frames:
             starts = rng.integers(0, total - frames + 1, size=3)
-            crops = [self.pack.decibels(index, int(start), frames) for start in starts]
+            crops = [self.pack.decibels(index, int(start), int(start) + frames) for start in starts]
             # A random window of a sparse clip is mostly pause: take the liveliest of three, or the first at times.
             return crops[int(np.argmax([crop.mean() for crop in crops]))] if rng.random() < 0.7 else crops[0]
         clip = self.pack.decibels(index)
@@ -198,16 +197,18 @@ class PairSampler:
         same = ((contents[:, None] == contents) & (contents != -1)) | (texts[:, None] == texts)
         return Batch(
             audio=audio,
-            text=text_inputs(self.prompts, [slot.text for slot in slots]),
             texts=[slot.text for slot in slots],
             same=torch.from_numpy(same),
             labels=torch.tensor([slot.label_index for slot in slots]),
         )
 
 
-def text_inputs(prompts: PromptEncoder, texts: list[str]) -> ModelInputs:
-    """Texts as plain documents."""
-    return collate_prompts([prompts.encode(text=text, audio_tokens=0) for text in texts], prompts.pad_id)
+def text_inputs(prompts: PromptEncoder, texts: list[str]) -> tuple[Tensor, ModelInputs]:
+    """Texts as plain documents: the instruction prefix all of them share (P,), and the rest of each."""
+    encoded = [prompts.encode(text=text, audio_tokens=0) for text in texts]
+    cut = encoded[0].prefix_length
+    rest = [Prompt(prompt.ids[cut:], 0) for prompt in encoded]
+    return torch.tensor(encoded[0].ids[:cut]), collate_prompts(rest, prompts.pad_id)
 
 
 def collate_prompts(prompts: list[Prompt], pad_id: int) -> ModelInputs:

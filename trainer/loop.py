@@ -330,11 +330,17 @@ class Run:
 
     def text_loss(self, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
         texts = [self.materials.corpus.texts[i] for i in rows.tolist()]
-        students = self.model(text_inputs(self.materials.prompts, texts).to(self.device))
+        students = self._embed_texts(texts)
         targets = self.materials.targets[rows].to(self.device)
         loss = distillation(students, targets, self.temperature())
         cosine = (students.detach() * targets).sum(dim=1).mean().item()
         return loss, {"teacher_cosine": cosine, "tau": self.temperature().item()}
+
+    def _embed_texts(self, texts: list[str]) -> Tensor:
+        """Texts as plain documents. Two thirds of such a prompt is the instruction all of them share: it runs once,
+        with its gradient, and the batch attends to it."""
+        prefix, inputs = text_inputs(self.materials.prompts, texts)
+        return self.model(inputs.to(self.device), self.model.decoder.prefix(prefix.to(self.device)))
 
     def audio_batches(self, stage: StageRecipe, first: int, last: int) -> Iterator[tuple[int, Any]]:
         """The sampler's batches, the next one made while this one trains."""
@@ -350,7 +356,7 @@ class Run:
     def audio_loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         terms, materials = self.recipe.loss, self.materials
         audio = self.model(batch.audio.to(self.device))
-        text = self.model(batch.text.to(self.device))
+        text = self._embed_texts(batch.texts)
         tau = self.temperature()
         paper = contrastive(
             audio, text, tau, same=batch.same.to(self.device), false_negative_margin=terms.false_negative_margin
