@@ -25,8 +25,22 @@ TESTS = str(Path(__file__).resolve().parent.parent / "tests")
 BLOCK_SECONDS = 10
 
 INGEST = f"""
-import json, resource, sys
+import json, multiprocessing, resource, sys
 from audiosearch.library import Library
+
+def peak(pid):
+    # Not getrusage of children: on Linux a child inherits its parent's peak.
+    try:
+        lines = open(f"/proc/{{pid}}/status").read().splitlines()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+def progress(_):
+    global decoder
+    decoder = max([decoder, *(peak(child.pid) for child in multiprocessing.active_children())])
+
+decoder = 0
 library, path, model = sys.argv[1:]
 options = {{"model": model}}
 if not model:
@@ -35,11 +49,11 @@ if not model:
     from audiosearch.library import Models
     options = {{"models": Models(lambda name: toy.description(), lambda name, **_: toy.HandEmbedder())}}
 with Library.open(library, create=True, **options) as opened:
-    summary = opened.ingest([path])
+    summary = opened.ingest([path], progress=progress)
 unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 print(json.dumps({{
     "parent": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-    "child": unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+    "child": decoder,
     "audio_seconds": summary.audio_seconds,
     "seconds": summary.elapsed_seconds,
     "chunks": summary.chunks_embedded,
