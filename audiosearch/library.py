@@ -134,7 +134,6 @@ class Library:
             window = window_seconds or settings.window_seconds or (like.window_seconds if like else WINDOW_SECONDS)
             hop = hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS)
             description = self._describe(settings.model or (like.model_name if like else DEFAULT_MODEL))
-            before = {space.spec.fingerprint: store.max_seq(space.id) for space in store.spaces()}
             summary = ingest(
                 store,
                 description,
@@ -147,11 +146,9 @@ class Library:
                 progress=progress,
                 cancelled=cancelled,
             )
-            # The index is a cache: one that was not saved is caught up by the next reader.
-            if not summary.interrupted:
-                for space in store.spaces():
-                    if store.max_seq(space.id) != before.get(space.spec.fingerprint, 0):
-                        index_cache.save_generation(store, space)
+            # Who pressed Ctrl-C should not wait: the index is a cache, and a reader catches up on what was not saved.
+            for space in [] if summary.interrupted else store.spaces():
+                index_cache.save_generation(store, space)
         return summary
 
     def query(

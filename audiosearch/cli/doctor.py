@@ -45,7 +45,7 @@ def doctor(common: Common, as_json: bool) -> int:
     Exit code: 0 if nothing failed, else 2.
     """
     settings = load_settings(common.library, model=common.model, device=common.device)
-    checks = [_guarded(name, check, settings) for name, check in CHECKS.items()]
+    checks = [guarded(name, check, settings) for name, check in CHECKS.items()]
     if as_json:
         print_json({"checks": [fields_of(check) for check in checks]})
     else:
@@ -57,7 +57,7 @@ def doctor(common: Common, as_json: bool) -> int:
     return 2 if any(check.state == "fail" for check in checks) else 0
 
 
-def _guarded(name: str, check: Callable[[Settings], Check], settings: Settings) -> Check:
+def guarded(name: str, check: Callable[[Settings], Check], settings: Settings) -> Check:
     """A check that breaks is a finding, not the end of the others."""
     try:
         return check(settings)
