@@ -377,13 +377,13 @@ def test_a_snapshot_stays_while_the_writer_goes_on(store: Store):
 
 
 def test_readers_come_and_go_during_commits(tmp_path: Path):
-    """Three threads and a process open, read everything and close, while one thread commits and reopens."""
+    """Two threads and a process open, read everything and close, while one thread commits and reopens."""
     directory = tmp_path / "library"
     with Store.create(directory) as store:
         store.add_space(spec())
         store.add_root("/data")
-    expected = unit(7, 400)
-    stop, errors, rounds = threading.Event(), [], [0, 0, 0]
+    expected = unit(7, 240)
+    stop, errors, rounds = threading.Event(), [], [0, 0]
 
     def read(number: int) -> None:
         last = 0
@@ -407,13 +407,13 @@ def test_readers_come_and_go_during_commits(tmp_path: Path):
         "    with Store.open(sys.argv[1]) as reader, reader.snapshot():\n"
         "        c = reader.changes_since(1, 0)\n"
         "        reader.vectors_at(1, c.shards, c.rows)\n"
-        "        if len(c.added_ids) == 400: print('all'); break\n"
+        "        if len(c.added_ids) == 240: print('all'); break\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code, directory], stdout=subprocess.PIPE, text=True)
-    threads = [threading.Thread(target=read, args=(number,)) for number in range(3)]
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(2)]
     for each in threads:
         each.start()
-    for first in range(0, 400, 40):
+    for first in range(0, 240, 40):
         with Store.open(directory, write=True) as store:  # closing takes the log away under the readers
             for at in range(first, first + 40, 4):
                 store.commit(1, whole(1, f"r{at}", list(expected[at : at + 4])))
@@ -425,8 +425,13 @@ def test_readers_come_and_go_during_commits(tmp_path: Path):
 
 
 READ_ONLY = """
-import sys, numpy as np
+import mmap, os, sys, tempfile
 from audiosearch.store.store import Store
+with tempfile.TemporaryDirectory() as folder:  # import everything while that is allowed
+    Store.create(folder).close()
+    Store.open(folder).close()
+if os.getuid() == 0:  # the superuser may write anywhere
+    os.setuid(65534)
 with Store.open(sys.argv[1]) as store:
     ids = store.changes_since(1, 0).added_ids
     print(len(store.resolve(ids)), store.vectors(1, ids).shape[0], store.status().files)
@@ -435,7 +440,7 @@ with Store.open(sys.argv[1]) as store:
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions")
 def test_a_read_only_directory_can_be_read():
-    # Not tmp_path: that is closed to other users, and the superuser may write anywhere.
+    # Not tmp_path: that is closed to other users.
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "library"
         with Store.create(directory) as store:
@@ -446,10 +451,7 @@ def test_a_read_only_directory_can_be_read():
         for path in [directory, *directory.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
         before = sorted(directory.rglob("*"))
-        user = 65534 if os.getuid() == 0 else None
-        ended = subprocess.run(
-            [sys.executable, "-c", READ_ONLY, directory], user=user, capture_output=True, text=True, cwd="/"
-        )
+        ended = subprocess.run([sys.executable, "-c", READ_ONLY, directory], capture_output=True, text=True)
         for path in [directory, *directory.rglob("*")]:
             path.chmod(0o755)
         assert ended.stdout == "3 3 1\n", ended.stderr
