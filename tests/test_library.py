@@ -1,4 +1,4 @@
-"""Whole libraries through the public face: real files and a real store, listened to by the hand-computed model of toy.py."""
+"""Whole libraries through the public face: real files, a real store, and the hand-computed model of toy.py."""
 
 from __future__ import annotations
 
@@ -51,11 +51,8 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sounds")
     rng = np.random.default_rng(3)
     for i in range(6):
-        parts = [
-            toy.tone(frequency, 4.0, level=0.3) + toy.noise(i, 4.0, level=0.02)
-            for frequency in rng.uniform(80, 7000, 3)
-        ]
-        toy.write_wav(folder / f"clip{i}.wav", np.concatenate(parts))
+        parts = [toy.tone(frequency, 4.0, level=0.3) for frequency in rng.uniform(80, 7000, 3)]
+        toy.write_wav(folder / f"clip{i}.wav", np.concatenate(parts) + toy.noise(i, 12.0, level=0.02))
     hum, whistle = toy.tone(100, 20.0), toy.tone(4000, 15.0)
     toy.write_wav(folder / "long.wav", np.concatenate([hum, whistle, hum]))
     return folder
@@ -95,12 +92,12 @@ def test_hits_are_those_of_brute_force_over_the_same_sound(library: Library, fil
 
 
 def test_a_moment_in_a_long_recording_is_found_with_its_span(library: Library, sounds: Path):
-    hit = library.query("whistle", k=1).hits[0]
-    assert hit.path == str(sounds / "long.wav")
-    assert (hit.start_seconds, hit.end_seconds) == (20.0, 35.0)
-    assert hit.score > 0.4
-    first, second = [hit for hit in library.query("hum", k=10).hits if hit.path == str(sounds / "long.wav")][:2]
-    assert sorted([first.start_seconds, second.start_seconds]) == [0.0, 35.0]
+    def spans(text: str) -> list[tuple[float, float]]:
+        hits = [hit for hit in library.query(text, k=50).hits if hit.path == str(sounds / "long.wav")]
+        return [(hit.start_seconds, hit.end_seconds) for hit in hits]
+
+    assert spans("whistle")[0] == (20.0, 35.0)
+    assert sorted(spans("hum")[:2]) == [(0.0, 20.0), (35.0, 55.0)]
 
 
 def test_an_example_sound_finds_its_own_place(library: Library, sounds: Path):
@@ -200,9 +197,9 @@ def test_what_is_not_said_is_as_in_the_default_space(sounds: Path, tmp_path: Pat
 
 
 def test_vectors_of_another_model_are_never_compared(filled: Path):
-    with Library.open(filled, models=HandModels(fingerprint="retrained").models()) as library:
-        with pytest.raises(SpaceMismatch, match="ingest"):
-            library.query("hum")
+    retrained = HandModels(fingerprint="retrained").models()
+    with Library.open(filled, models=retrained) as library, pytest.raises(SpaceMismatch, match="ingest"):
+        library.query("hum")
     described_one_loaded_another = Models(toy.description, lambda name, **_: toy.HandEmbedder())
     with Library.open(filled, models=described_one_loaded_another) as library:
         library.query("hum")
