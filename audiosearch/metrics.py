@@ -1,7 +1,7 @@
 """How well a ranking finds what belongs to a query: precision and recall at k, average precision, reciprocal rank.
 
 Everything starts from two tables with a row a query and a column an item: `scores` (float, higher is better) and
-`relevant` (bool). `ranked_relevance` puts them in order; the other functions take its result and give one number a query.
+`relevant` (bool). `ranked_relevance` puts them in order; the other functions take its result: one number a query.
 """
 
 from __future__ import annotations
