@@ -1,4 +1,4 @@
-"""What can be said of a clip: the phrase book, templates over it, questions, and the corpus the text side learns from."""
+"""What can be said of a clip: phrase book, templates over it, questions, and the corpus the text side learns from."""
 
 from __future__ import annotations
 

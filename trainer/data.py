@@ -51,7 +51,7 @@ class PairSampler:
     ) -> None:
         self.pack, self.book, self.prompts, self.mix, self.seed = pack, book, prompts, mix, seed
         classes = [row.sound_class or row.label for row in pack.rows]
-        names, indices, counts = np.unique(classes, return_inverse=True, return_counts=True)
+        _, indices, counts = np.unique(classes, return_inverse=True, return_counts=True)
         weights = np.array([row.weight for row in pack.rows]) * counts[indices] ** data.class_exponent
         self.probability = weights / weights.sum()
         self.labels = sorted({row.label for row in pack.rows})

@@ -22,8 +22,8 @@ tags: [audio, text, embedding, retrieval, alm2vec]
 ---
 # {name}
 
-An ALM2Vec model (arXiv 2606.30682) of {parameters:.1f} M parameters: Dasheng encoder with a convolutional stem, projector,
-Qwen2 decoder, final-EOS pooling, {dim} dimensions. Sound, text and sound with a question go into one space.
+An ALM2Vec model (arXiv 2606.30682) of {parameters:.1f} M parameters: Dasheng encoder with a convolutional stem,
+projector, Qwen2 decoder, final-EOS pooling, {dim} dimensions. Sound, text and sound with a question go into one space.
 It is trained from nothing by audiosearch's own trainer; no published weights are in it.
 
 ## Data
@@ -37,15 +37,15 @@ By collection:
 {sources}
 
 Every author who asked for credit is in `CREDITS.csv`. ESC-50 clips are those whose authors chose CC0 or CC BY; the
-collector licenses that collection as a whole CC BY-NC 3.0. Captions are made from label names and a hand-written phrase
-book, not by ear. The text side is distilled from all-MiniLM-L6-v2 (Apache-2.0) on these captions, the Universal Category
-System 8.2.1 (CC0) and single words. `valid` rows were never trained on.
+collector licenses that collection as a whole CC BY-NC 3.0. Captions are made from label names and a phrase book written
+for this project, not by ear. The text side is distilled from all-MiniLM-L6-v2 (Apache-2.0) on these captions, the
+Universal Category System 8.2.1 (CC0) and single words. `valid` rows were never trained on.
 
 ## Recipe
 
-`audiosearch train {recipe}`; the whole recipe is in `config.json` under `training`. Two stages: the text side is distilled
-from a sentence encoder, then sound and text are trained with the paper's contrastive loss (eqs. 1-3) beside two
-distillation terms. Weights are the exponential moving average, in fp16.
+`audiosearch train {recipe}`; the whole recipe is in `config.json` under `training`. Two stages: the text side is
+distilled from a sentence encoder, then sound and text are trained with the paper's contrastive loss (eqs. 1-3) beside
+two distillation terms. Weights are the exponential moving average, in fp16.
 
 ## Figures
 

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: data, text stage, audio stage, export.
 
-Both stages are the same loop over a different loss. Everything a step depends on is in the checkpoint or a pure function
-of (seed, step), so that a run killed anywhere continues as if it had not been.
+Both stages are the same loop over a different loss. Everything a step depends on is in the checkpoint or a pure
+function of (seed, step), so that a run killed anywhere continues as if it had not been.
 """
 
 from __future__ import annotations
@@ -373,9 +373,7 @@ class Run:
         clean = batch.labels >= 0
         if terms.label_bank and clean.any():
             soft = materials.soft_bank[batch.labels[clean]].to(self.device)
-            bank = label_bank(
-                audio[clean.to(self.device)], materials.bank.to(self.device), soft, terms.label_bank_tau
-            )
+            bank = label_bank(audio[clean.to(self.device)], materials.bank.to(self.device), soft, terms.label_bank_tau)
             loss = loss + terms.label_bank * bank
             report["label_bank"] = bank.item()
         report["tau"] = tau.item()

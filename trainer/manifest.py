@@ -1,7 +1,8 @@
 """The training manifest: one JSON object a line.
 
-    {"audio": "audio/06/065b.opus", "text": "an airplane flying overhead", "label": "airplane", "class": "airplane & jet",
-     "group": "vehicles", "source": "...", "licence": "CC0", "weight": 1.0, "alternatives": ["single engine plane"]}
+    {"audio": "audio/06/065b.opus", "text": "an airplane flying overhead", "label": "airplane",
+     "sound_class": "airplane & jet", "group": "vehicles", "source": "...", "licence": "CC0", "weight": 1.0,
+     "alternatives": ["single engine plane"]}
 
 `audio` is relative to the manifest's folder. `text` is the caption; everything after it is optional.
 """

@@ -1,7 +1,7 @@
 """Features packed once: every clip's log-mel as uint8 in one memory-mapped file.
 
-A mel in dB lies between the floor of -100 dB and about +60; 8 bits give steps of 0.63 dB, below what a change of gain of
-one step would do. The decoder and the front end are those of ingest.
+A mel in dB lies between the floor of -100 dB and about +60; 8 bits give steps of 0.63 dB, far below
+the changes of level that training applies anyway. The decoder and the front end are those of ingest.
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ def sentence_vectors(texts: Sequence[str], cache: Path) -> NDArray[np.float32]:
     with torch.inference_mode():
         for start in tqdm(range(0, len(order), 256), desc="teacher", unit="batch"):
             rows = order[start : start + 256]
-            batch = tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=64, return_tensors="pt")
+            batch = tokenizer(
+                [texts[i] for i in rows], padding=True, truncation=True, max_length=64, return_tensors="pt"
+            )
             hidden = model(**batch).last_hidden_state
             mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
