@@ -36,7 +36,11 @@ class _Item:
 
     @property
     def seconds(self) -> float:
-        return 0.0 if self.samples is None else len(self.samples) / features.SAMPLE_RATE
+        return self.n_samples / features.SAMPLE_RATE
+
+    @property
+    def n_samples(self) -> int:
+        return 0 if self.samples is None else len(self.samples)
 
 
 class Alm2VecEmbedder:
@@ -150,6 +154,10 @@ class Alm2VecEmbedder:
     @torch.inference_mode()
     def _embed_window(self, items: Sequence[_Item]) -> Vectors:
         """Rows of one window. They stay on the device until all of it is computed: a GPU never waits for a copy."""
+        # Equal lengths need no mask in the encoder, which is half again as fast; so among equal token counts they go
+        # side by side.
+        by_samples = sorted(range(len(items)), key=lambda i: items[i].n_samples)
+        items = [items[i] for i in by_samples]
         prefix = self._prefix(items)
         lengths = [len(item.ids) - (prefix.length if prefix else 0) for item in items]
         order: list[int] = []
@@ -157,7 +165,7 @@ class Alm2VecEmbedder:
         for batch, vectors in run_with_backoff(
             lengths, lambda batch: self._run([items[i] for i in batch], prefix), self.budget
         ):
-            order += batch
+            order += [by_samples[i] for i in batch]
             computed.append(vectors)
         rows = np.empty((len(items), self.dim), dtype=np.float32)
         rows[order] = torch.cat(computed).cpu().numpy()
