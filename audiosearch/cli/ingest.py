@@ -55,10 +55,17 @@ def ingest(
             progress=view,
             cancelled=lambda: bool(cancelled),
         )
+        spaces = library.status().spaces
     if as_json:
         print_json(fields_of(summary))
     else:
         print_summary(summary)
+    default = next((space for space in spaces if space.is_default), None)
+    if instruct is None and default is not None and not summary.space.startswith(default.name):
+        common.note(
+            f"note: this went into space {summary.space[:12]}; queries search the default one, {default.name}, "
+            "unless its model is out of date (see `audiosearch status`)"
+        )
     for warning in summary.warnings:
         common.note(f"warning: {printable(warning)}")
     for failed in summary.failed:  # even with --quiet: they are why the exit code is not 0
