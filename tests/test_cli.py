@@ -284,13 +284,14 @@ def test_train_finds_recipes_and_hands_them_over(capfd, tmp_path: Path, monkeypa
     assert "steps: 1" in capfd.readouterr().out
     calls: list[Any] = []
     fake = type(sys)("audiosearch.trainer.loop")
-    fake.train = lambda *args: calls.append(args)  # type: ignore[attr-defined]
+    fake.train = lambda *args: calls.append(args) or tmp_path / "model"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "audiosearch.trainer.loop", fake)
     import audiosearch.trainer
 
     monkeypatch.setattr(audiosearch.trainer, "loop", fake, raising=False)
     assert run(["train", str(recipe), "--out", str(tmp_path / "out"), "--resume"]) == 0
     assert calls == [(str(recipe), str(tmp_path / "out"), True)]
+    assert capfd.readouterr().out == f"{tmp_path / 'model'}\n"
 
 
 # Processes of their own

@@ -21,7 +21,11 @@ from audiosearch.errors import AudioSearchError
 
 # name -> (module, attribute, one line). In the order in which someone meets them.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "demo": ("audiosearch.cli.demo", "demo", "Make a small library of synthesised sounds and search it."),
+    "demo": (
+        "audiosearch.cli.demo",
+        "demo",
+        "Make a small library of synthesised sounds and search it: by words, by example, under an instruction.",
+    ),
     "ingest": ("audiosearch.cli.ingest", "ingest", "Index the sound of files and folders."),
     "query": ("audiosearch.cli.query", "query", "Find moments by words, by an example sound, or both."),
     "status": ("audiosearch.cli.status", "status", "Say what the library holds."),

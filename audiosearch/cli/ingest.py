@@ -41,7 +41,9 @@ def ingest(
     workers: int | None,
     as_json: bool,
 ) -> int:
-    """Index the sound of files and folders; what is unchanged since the last time is passed over.
+    """Index the sound of files and folders.
+
+    What is unchanged since the last time is passed over.
 
     Exit code: 0 all good, 2 after an error, 3 finished but some files failed, 130 after Ctrl-C (what was done is kept).
     """

@@ -50,7 +50,7 @@ def seconds_of(text: str) -> float:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @common_options
 def query(common: Common, text: str | None, audio: str | None, instruct: str | None, k: int, as_json: bool) -> int:
-    """Find the moments that fit TEXT, an example sound, or both together.
+    """Find moments by words, by an example sound, or both.
 
     Exit code: 0 with hits, 1 without, 2 after an error.
     """

@@ -12,7 +12,7 @@ from audiosearch.cli.common import Common, byte_size, common_options, count, fie
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @common_options
 def status(common: Common, failed: bool, as_json: bool) -> int:
-    """Say what the library holds, space by space."""
+    """Say what the library holds."""
     with common.open() as library:
         state = library.status()
         failures = library.failures() if failed else ()

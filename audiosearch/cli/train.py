@@ -30,7 +30,10 @@ def find_recipe(name: str) -> str:
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder.")
 @click.option("--dry-run", is_flag=True, help="Find and print the recipe, train nothing.")
 def train(recipe: str, out: str | None, resume: bool, dry_run: bool) -> int:
-    """Train a model as RECIPE says: a YAML file, or the name of one that came with audiosearch."""
+    """Train a model from a recipe.
+
+    RECIPE is a YAML file, or the name of one that came with audiosearch. Prints the folder of the finished model.
+    """
     path = find_recipe(recipe)
     if dry_run:
         click.echo(f"# {path}")
@@ -38,5 +41,5 @@ def train(recipe: str, out: str | None, resume: bool, dry_run: bool) -> int:
         return 0
     from audiosearch.trainer import loop
 
-    loop.train(path, out, resume)
+    click.echo(loop.train(path, out, resume))
     return 0
