@@ -21,6 +21,7 @@ from audiosearch.cli.demo_synthesis import (
     harmonics,
     hit,
     level,
+    limited,
     noise,
     peak,
     place,
@@ -40,7 +41,7 @@ from audiosearch.cli.demo_synthesis import (
 def rain(rng: Rng, seconds: float = 12.0) -> Signal:
     """A wash of far drops and a patter of near ones."""
     drop = noise(rng, 0.012, 1_500, 9_000) * hit(0.012, 0.003, 0.0003)
-    patter = convolve(sparse(rng, seconds, 90, 0.8), drop)
+    patter = convolve(sparse(rng, seconds, 220, 0.6), drop)
     return noise(rng, seconds, 300, 10_000, 1.5) * (0.85 + 0.3 * wander(rng, seconds, 1.5)) + 1.1 * level(patter)
 
 
@@ -491,7 +492,7 @@ def write_sounds(sounds: dict[str, Callable[[Rng], Signal]], folder: Path) -> li
 
 def write_sound(path: Path, signal: Signal) -> None:
     """Write `signal` (mono, at RATE) as 16-bit WAV or FLAC, or as Opus, by the suffix of `path`."""
-    data = np.round(peak(signal, 0.8) * 32767).astype("<i2")
+    data = np.round(limited(signal) * 32767).astype("<i2")
     if path.suffix == ".wav":
         with wave.open(str(path), "wb") as out:
             out.setnchannels(1)
