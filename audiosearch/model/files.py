@@ -54,9 +54,9 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     if name in bundled:
         return bundled[name]
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path.absolute()
-    if path.exists():
+    if name and path.exists():
         raise ModelError(f"{name} is a file; give the directory that holds it with its config.json")
     if _HUB_ID.fullmatch(name) and not name.startswith((".", "~")):
         return _from_hub(name)
@@ -189,7 +189,7 @@ def _from_hub(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError, ValueError):
         pass  # not in the cache
     try:
-        return Path(snapshot_download(**wanted))
+        fetched = Path(snapshot_download(**wanted))
     except RepositoryNotFoundError as error:  # the hub says the same of a private or gated repository
         raise ModelError(
             f"no model {name!r}: not a directory here, and Hugging Face knows no such repository or does not show it "
@@ -199,8 +199,14 @@ def _from_hub(name: str) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"{name} is no directory here, not in the local cache, and could not be fetched ({reason}); "
-            f"connect to the network once, or download it elsewhere and give its directory instead"
+            "connect to the network once, or download it elsewhere and give its directory instead"
         ) from error
+    if not _is_complete(fetched):  # offline, the hub's client is content with part of a snapshot
+        raise ModelError(
+            f"{name} is not a complete checkpoint ({CONFIG}, safetensors weights, {TOKENIZER}), or only part of it is "
+            "in the local cache; connect to the network once, or choose another model"
+        )
+    return fetched
 
 
 def _is_complete(directory: Path) -> bool:
