@@ -1,7 +1,8 @@
 """The front end: 16 kHz mono samples to the log-mel that MiDashengLM was trained on.
 
-Constants and order of operations from MiDashengLM (`midashenglm.py` in vLLM, `Dasheng` of RicherMans): STFT of 512 with
-a periodic Hann window and hop 160, 64 HTK mel bins from 0 to 8,000 Hz, dB with a floor 120 dB below the item's own peak.
+Constants and order of operations from MiDashengLM (`midashenglm.py` in vLLM, `Dasheng` of RicherMans): STFT of 512
+with a periodic Hann window and hop 160, 64 HTK mel bins from 0 to 8,000 Hz, dB with a floor 120 dB below the item's own
+peak.
 All of it in fp32 whatever the model's dtype: half-precision waveforms have already lost the quiet part of the sound.
 """
 

@@ -88,4 +88,5 @@ def _only(allowed: Ids | None) -> Any:
         return None
     import faiss
 
-    return faiss.SearchParameters(sel=faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64)))
+    parameters: Any = faiss.SearchParameters  # its stubs know no keywords
+    return parameters(sel=faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64)))

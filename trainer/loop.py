@@ -174,7 +174,7 @@ class Run:
         config.licence = self.recipe.licence
         self.model = Alm2VecModel(config, audio_token_id=materials.prompts.audio_id)
         self._initialise()
-        self.model.to(self.device)
+        torch.nn.Module.to(self.model, self.device)  # the typed one: transformers wraps its own
         self.temperature = Temperature(self.recipe.loss.initial_tau).to(self.device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.optimizer: torch.optim.AdamW | None = None
@@ -189,6 +189,7 @@ class Run:
         """Input statistics from the data, token embeddings from the teacher's principal components."""
         mean, variance = self.materials.pack.mean_and_variance()
         norm = self.model.audio_encoder.init_bn
+        assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(torch.from_numpy(mean))
         norm.running_var.copy_(torch.from_numpy(variance))
         # Frozen, as in the paper, and then nothing before the first convolution needs a gradient.

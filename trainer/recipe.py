@@ -153,7 +153,7 @@ def _build(kind: Any, content: Any, file: str, where: str) -> Any:
 
 
 def _scalar(hint: Any, value: Any, file: str, where: str) -> Any:
-    accepted: tuple[type, ...] = {
+    accepted: Any = {
         int: (int,),
         float: (int, float),
         str: (str,),

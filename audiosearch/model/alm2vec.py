@@ -41,6 +41,7 @@ class ModelInputs:
 class Alm2VecModel(PreTrainedModel):
     """An audio-LLM as an embedding model."""
 
+    config: Alm2VecConfig
     config_class = Alm2VecConfig
     base_model_prefix = ""
     main_input_name = "ids"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, Qwen2Config, Qwen2Model
@@ -53,5 +55,5 @@ class Decoder(nn.Module):
         cache = DynamicCache()
         positions = torch.arange(len(ids), device=ids.device)[None]
         self.model(input_ids=ids[None], position_ids=positions, past_key_values=cache, use_cache=True)
-        layers = [(layer.keys, layer.values) for layer in cache.layers]
-        return SharedPrefix(layers, len(ids))
+        layers: Any = cache.layers  # of a full-attention decoder: keys and values, set by the run
+        return SharedPrefix([(layer.keys, layer.values) for layer in layers], len(ids))
