@@ -115,7 +115,7 @@ def _run(common: Common, folder: Path, *, as_json: bool) -> dict[str, Any] | int
     write_sounds(SOUNDS, folder / "sounds")
     write_sounds(EXAMPLES, folder / "examples")
     # A model's directory is named so that the library finds it from anywhere.
-    model = os.path.abspath(common.model) if common.model and os.path.isdir(common.model) else common.model  # noqa: PTH100, PTH112
+    model = str(Path(common.model).absolute()) if common.model and Path(common.model).is_dir() else common.model
     say(_prompt("cd " + shlex.quote(str(folder))))
     say(_prompt("export AUDIOSEARCH_LIBRARY=" + shlex.quote(str(folder / "library"))))
     say(_prompt(shlex.join(["audiosearch", "ingest", *(["--model", model] if model else []), "sounds"])))
