@@ -15,7 +15,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audiosearch.errors import ModelError
 from audiosearch.types import Task
@@ -43,16 +43,17 @@ class PromptEncoder:
         from tokenizers import Tokenizer
 
         try:
-            self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
+            self.tokenizer: Any = Tokenizer.from_file(str(tokenizer_file))
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"{tokenizer_file}: not a readable tokenizer ({error})") from error
-        missing = [token for token in SPECIAL_TOKENS if self.tokenizer.token_to_id(token) is None]
+        ids = {token: self.tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+        missing = [token for token, index in ids.items() if index is None]
         if missing:
             raise ModelError(f"{tokenizer_file}: the tokenizer lacks {', '.join(missing)}; it belongs to another model")
         self.config = config
         self.template = config.template
-        self.audio_id: int = self.tokenizer.token_to_id(AUDIO)
-        self.pad_id: int = self.tokenizer.token_to_id(END_OF_TEXT)
+        known = {token: index for token, index in ids.items() if index is not None}
+        self.audio_id, self.pad_id = known[AUDIO], known[END_OF_TEXT]
 
     def encode(
         self, *, text: str | None, audio_tokens: int, instruction: str | None = None, task: Task = "document"
