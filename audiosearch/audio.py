@@ -39,7 +39,7 @@ def probe(path: str) -> MediaInfo:
         return media.info()
 
 
-def decode(path: str, *, block_seconds: float = 10.0, warnings: list[str] | None = None) -> Iterator[Samples]:
+def decode(path: str, *, block_seconds: float = 2.0, warnings: list[str] | None = None) -> Iterator[Samples]:
     """Blocks of mono float32 at 16 kHz in [-1, 1], shape (n,), front to back; never more than a block in memory.
 
     A file that is cut off or damaged yields everything up to the cut and adds a line to `warnings`. Samples that are
