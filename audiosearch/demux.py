@@ -145,15 +145,14 @@ class Media:
         first sample of all, and that rate; None, and back at the front, where that cannot be known exactly."""
         if self.container.format.name in _EXACT_SEEK:
             zero = self._next_position()
-            self._seek(start_seconds)
-            found = self._next_position()
-            # Reading the position used up a frame: go there again.
-            self._seek(start_seconds)
+            found = self._next_position() if self._seek(start_seconds) else None
             if zero is not None and found is not None and found[1] == zero[1]:
                 position, rate = found[0] - zero[0], found[1]
-                if 0 < position <= start_seconds * rate:
+                # Reading the position used up a frame: go there again.
+                if 0 < position <= start_seconds * rate and self._seek(start_seconds):
                     return position, rate
-            self._seek(0.0)
+            if not self._seek(0.0):
+                self.fail("corrupt", "it cannot be read from the front again")
         self.decoded_seconds = 0.0
         return None
 
@@ -189,13 +188,22 @@ class Media:
             elif n > 0:
                 yield _shortened(frame, n)
 
-    def _seek(self, seconds: float) -> None:
+    def _seek(self, seconds: float) -> bool:
+        import av
+
         assert self.stream.time_base is not None
         offset = (self.stream.start_time or 0) + round(Fraction(seconds) / self.stream.time_base)
-        self.container.seek(offset, stream=self.stream)
+        try:
+            self.container.seek(offset, stream=self.stream)
+        except av.FFmpegError:  # some demuxers refuse a place after the end
+            return False
+        return True
 
     def _next_position(self) -> tuple[int, int] | None:
-        frame = next(self.frames([]), None)
+        try:
+            frame = next(self.frames([]), None)
+        except MediaError:  # after the end, or where nothing decodes
+            return None
         if frame is None or frame.pts is None or frame.time_base is None:
             return None
         return round(_time(frame) * frame.sample_rate), frame.sample_rate
