@@ -2,9 +2,9 @@
 
     python benchmarks/mini_quality.py [--model NAME_OR_DIR] [--data DIR] [--json FILE] [--write-card]
 
-Ingests the `valid` clips of the labelled collection in $AUDIOSEARCH_DATA (default: `shared/data` beside the checkout) into
-a temporary library and asks it for label names and for the paraphrases of `paraphrases.json`; every clip is ranked. Then
-mixes pairs of clips, one 6 dB below the other, and embeds each mixture under questions about either.
+Ingests the `valid` clips of the labelled collection in $AUDIOSEARCH_DATA (default: `shared/data` beside the checkout)
+into a temporary library and asks it for label names and for the paraphrases of `paraphrases.json`; every clip is
+ranked. Then mixes pairs of clips, one 6 dB below the other, and embeds each mixture under questions about either.
 
 Exit code 0 if the aims are met, 1 if one is missed or a paraphrase is not held out, 2 without data or a model.
 """
@@ -102,7 +102,7 @@ def words_of(text: str) -> list[str]:
 
 
 def not_held_out(paraphrases: Iterable[dict[str, str]], texts: Iterable[str]) -> list[str]:
-    """What is wrong with `paraphrases` ({"text", "label"}): a text that training sees too, or a word of the label in it.
+    """What is wrong with `paraphrases` ({"text", "label"}): a text that training sees too, or a word of its label.
 
     A word counts as the label's also if one is the other's beginning (of at least four letters): chirp, chirping.
     """
@@ -296,20 +296,22 @@ def measure(
     """Every figure of the model. Raises AudioSearchError if it does not load or a clip cannot be read."""
     from audiosearch.embed import load_embedder
 
-    with tempfile.TemporaryDirectory() as place:
-        with Library.open(place, create=True, model=model, device=device) as library:
-            summary = library.ingest([clip.path for clip in clips])
-            print(
-                f"{summary.files_indexed} clips, {summary.audio_seconds / 60:.1f} min, ingested in "
-                f"{summary.elapsed_seconds:.1f} s on {summary.device}",
-                file=sys.stderr,
+    with (
+        tempfile.TemporaryDirectory() as place,
+        Library.open(place, create=True, model=model, device=device) as library,
+    ):
+        summary = library.ingest([clip.path for clip in clips])
+        print(
+            f"{summary.files_indexed} clips, {summary.audio_seconds / 60:.1f} min, ingested in "
+            f"{summary.elapsed_seconds:.1f} s on {summary.device}",
+            file=sys.stderr,
+        )
+        if summary.failed or summary.recordings_shared:
+            raise AudioSearchError(
+                f"{len(summary.failed)} clips could not be read and {summary.recordings_shared} hold the same sound as "
+                "another: the figures would not be of the whole set"
             )
-            if summary.failed or summary.recordings_shared:
-                raise AudioSearchError(
-                    f"{len(summary.failed)} clips could not be read and {summary.recordings_shared} hold the same sound "
-                    "as another: the figures would not be of the whole set"
-                )
-            figures = retrieval_figures(library, clips, paraphrases)
+        figures = retrieval_figures(library, clips, paraphrases)
     return figures + instruction_figures(load_embedder(model, device=device), clips)
 
 
