@@ -40,7 +40,7 @@ def probe(path: str) -> MediaInfo:
 
 
 def decode(path: str, *, block_seconds: float = 2.0, warnings: list[str] | None = None) -> Iterator[Samples]:
-    """Blocks of mono float32 at 16 kHz in [-1, 1], shape (n,), front to back; never more than a block in memory.
+    """Blocks of mono float32 at 16 kHz in [-1, 1], shape (n,), front to back; memory is bounded by the block.
 
     A file that is cut off or damaged yields everything up to the cut and adds a line to `warnings`. Samples that are
     not finite become 0, with a warning. Raises MediaError if nothing comes out, or the file cannot be read to its end.
