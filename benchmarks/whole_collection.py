@@ -67,15 +67,16 @@ def main() -> int:
         summary = json.loads(done.stdout)
         failed = summary["failed"]
         print(
-            f"first ingest: {summary['files_indexed']} of {expected} files, {len(failed)} failed, exit {done.returncode}"
+            f"first ingest: {summary['files_indexed']} of {expected} files, {len(failed)} failed, "
+            f"exit {done.returncode}"
         )
-        print(
-            f"  {summary['audio_seconds'] / 3600:.2f} h of sound in {seconds:.1f} s: {summary['audio_seconds'] / seconds:.0f} x real time"
-        )
+        heard = summary["audio_seconds"]
+        print(f"  {heard / 3600:.2f} h of sound in {seconds:.1f} s: {heard / seconds:.0f} x real time")
         again, redone = run([sys.executable, "-c", AGAIN, *command[3:]], library)
         heavy = json.loads(redone.stdout.strip().splitlines()[-1])
         print(
-            f"second ingest: {again:.2f} s whole process, {again / expected * 10_000:.2f} s per 10,000 files; imported {heavy or 'none of the heavy modules'}"
+            f"second ingest: {again:.2f} s whole process, {again / expected * 10_000:.2f} s per 10,000 files; "
+            f"imported {heavy or 'none of the heavy modules'}"
         )
         for text in QUERIES:
             _, answer = run([*COMMAND, "query", text, "-k", "5", "--json", "--model", arguments.model], library)
