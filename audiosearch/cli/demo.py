@@ -61,7 +61,7 @@ SEARCHES = (
     Search("Plain words", "animals/dog.wav", "a dog barking"),
     Search("Other words than a label", "water/waves on the beach.opus", "the ocean rolling onto the shore"),
     Search("Music", "music/piano.flac", "somebody plays the piano"),
-    Search("A moment in a long recording", "scenes/evening walk.flac", "walking on gravel while the wind blows"),
+    Search("A moment in a long recording", "scenes/evening walk.flac", "a thunderstorm"),
     Search("An example sound: a dog that is in no file", "animals/dog.wav", audio="examples/another dog.wav"),
     Search("A span of a recording as the example", "signals/siren.wav", audio="sounds/scenes/evening walk.flac@37-44"),
     Search("Words alone", "signals/church bell.flac", "church bells"),

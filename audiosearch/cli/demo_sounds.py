@@ -88,12 +88,12 @@ def fire(rng: Rng, seconds: float = 10.0) -> Signal:
 
 def water_drops(rng: Rng, seconds: float = 8.0) -> Signal:
     """Single drops into a basin: each a bubble whose pitch rises."""
-    out = np.zeros(samples(seconds))
+    out = 0.004 * noise(rng, seconds, 300, 8_000, 2)
     at = 0.3
     while at < seconds - 0.3:
-        pitch = rng.uniform(650, 1_100)
-        bubble = tone(pitch * (1 + 9 * times(0.09)), 0.09) * hit(0.09, 0.022, 0.002)
-        place(out, noise(rng, 0.01, 2_000, 9_000) * hit(0.01, 0.002), at, 0.15)
+        pitch = rng.uniform(900, 1_800)
+        bubble = tone(pitch * (1 + 14 * times(0.07)), 0.07) * hit(0.07, 0.014, 0.001)
+        place(out, noise(rng, 0.01, 2_000, 9_000) * hit(0.01, 0.002), at, 0.3)
         place(out, bubble, at + 0.012, rng.uniform(0.5, 1.0))
         at += rng.uniform(0.35, 0.95)
     return room(rng, out, 0.5, 0.25)
@@ -178,7 +178,7 @@ def airplane(rng: Rng, seconds: float = 16.0) -> Signal:
     doppler = curve(seconds, [(0, 1.08), (0.4 * seconds, 1.06), (0.6 * seconds, 0.94), (seconds, 0.92)])
     dull = noise(rng, seconds, 40, 700, 3) * (0.15 + near)
     bright = noise(rng, seconds, 500, 5_000, 3) * near**2
-    return dull + 0.8 * bright + 0.05 * tone(160 * doppler, seconds, harmonics(6, 1)) * (0.2 + near)
+    return dull + 0.8 * bright + 0.1 * tone(160 * doppler, seconds, harmonics(6, 1)) * (0.2 + near)
 
 
 def chainsaw(rng: Rng, seconds: float = 8.0) -> Signal:
@@ -203,19 +203,27 @@ def vacuum_cleaner(rng: Rng, seconds: float = 9.0) -> Signal:
 
 def siren(rng: Rng, seconds: float = 12.0) -> Signal:
     """The wail of an emergency vehicle in a street."""
-    wail = 600 + 750 * (0.5 - 0.5 * np.cos(2 * np.pi * times(seconds) / 4.0)) ** 0.8
-    horn = formants(tone(wail, seconds, harmonics(9, 0.8)), [(1_100, 900, 1), (2_400, 1_500, 0.5)])
-    street = 0.04 * noise(rng, seconds, 50, 1_500, 3)
-    return room(rng, level(horn, 0.5) * swell(seconds, 0.8, 1.0), 0.8, 0.25) + street
+    wail = 650 + 850 * (0.5 - 0.5 * np.cos(2 * np.pi * times(seconds) / 2.6)) ** 0.8
+    horn = formants(tone(wail, seconds, harmonics(14, 0.45)), [(1_300, 1_500, 1), (3_000, 2_500, 0.7)])
+    street = 0.08 * noise(rng, seconds, 50, 2_500, 3)
+    return room(rng, level(horn, 0.5) * swell(seconds, 0.8, 1.0), 0.4, 0.12) + street
 
 
 def church_bell(rng: Rng, seconds: float = 12.0) -> Signal:
-    """A tower bell struck every two and a half seconds, a smaller one between."""
+    """Three tower bells, each at its own pace."""
     out = np.zeros(samples(seconds))
-    modes = [(0.5, 0.6, 4.5), (1.0, 1.0, 2.4), (1.19, 0.8, 1.8), (1.5, 0.4, 1.2), (2.0, 0.9, 1.0)]
-    modes += [(2.52, 0.4, 0.6), (2.66, 0.35, 0.55), (3.01, 0.3, 0.45), (4.17, 0.2, 0.3), (5.43, 0.12, 0.2)]
-    for pitch, first, gain in ((392.0, 0.2, 1.0), (587.0, 1.45, 0.5)):
-        for at in np.arange(first, seconds, 2.5):
+    # Hum, prime, minor third, fifth, nominal and what is above it: not harmonic, which is what makes it a bell.
+    modes = [(0.5, 0.5, 5.0), (1.0, 0.6, 3.0), (1.19, 1.0, 2.6), (1.5, 0.5, 1.6), (2.0, 1.0, 1.8)]
+    modes += [
+        (2.52, 0.5, 1.1),
+        (2.66, 0.5, 1.0),
+        (3.01, 0.7, 0.9),
+        (4.17, 0.5, 0.6),
+        (5.43, 0.35, 0.4),
+        (6.8, 0.2, 0.3),
+    ]
+    for pitch, first, gain, every in ((466.0, 0.2, 1.0, 1.9), (587.0, 0.9, 0.8, 1.7), (392.0, 1.4, 0.8, 2.3)):
+        for at in np.arange(first, seconds, every):
             length = min(6.0, seconds - at)
             beating = [(pitch * r * d, a / 2, t) for r, a, t in modes for d in (0.9993, 1.0008)]
             place(out, ringing(length, beating), at, gain * rng.uniform(0.85, 1.0))
@@ -293,14 +301,17 @@ def knocking(rng: Rng, seconds: float = 4.0) -> Signal:
 
 
 def footsteps(rng: Rng, seconds: float = 9.0) -> Signal:
-    """Somebody walks over gravel."""
+    """Hard shoes on a gritty pavement: heel, then sole."""
     out = 0.004 * noise(rng, seconds, 100, 3_000, 3)
-    for at in np.arange(0.2, seconds - 0.4, 0.58) + rng.uniform(-0.02, 0.02, len(np.arange(0.2, seconds - 0.4, 0.58))):
-        for delay, length, gain in ((0.0, 0.12, 1.0), (0.13, 0.16, 0.6)):
-            crunch = convolve(sparse(rng, length, 900), noise(rng, 0.006, 900, 9_000) * hit(0.006, 0.0015, 0.0002))
-            place(out, peak(crunch) * swell(length, 0.02, 0.7 * length), at + delay, gain * rng.uniform(0.4, 0.6))
-        place(out, noise(rng, 0.1, 50, 220, 2) * hit(0.1, 0.025, 0.004), at, 0.12)
-    return out
+    for at in np.arange(0.2, seconds - 0.4, 0.56):
+        at += rng.uniform(-0.02, 0.02)
+        for delay, length, gain in ((0.0, 0.06, 0.5), (0.11, 0.12, 1.0)):
+            grit = convolve(sparse(rng, length, 700), noise(rng, 0.006, 700, 7_000, 1) * hit(0.006, 0.0015, 0.0002))
+            place(out, peak(grit) * swell(length, 0.01, 0.8 * length), at + delay, 0.22 * gain * rng.uniform(0.7, 1.0))
+        place(out, ringing(0.15, [(110, 0.5, 0.03), (240, 0.6, 0.02), (900, 0.3, 0.008)]), at, rng.uniform(0.4, 0.6))
+        place(out, noise(rng, 0.08, 150, 2_500, 2) * hit(0.08, 0.012), at, 0.25)
+        place(out, noise(rng, 0.1, 80, 900, 2) * hit(0.1, 0.02, 0.004), at + 0.11, 0.14)
+    return room(rng, out, 0.4, 0.12)
 
 
 def breaking_glass(rng: Rng, seconds: float = 3.0) -> Signal:
@@ -333,11 +344,11 @@ def drum_loop(rng: Rng, seconds: float = 8.0) -> Signal:
     """Kick, snare and hi-hat at 120 beats a minute."""
     out = np.zeros(samples(seconds))
     kick = tone(48 + 110 * np.exp(-times(0.35) / 0.03), 0.35) * hit(0.35, 0.11)
-    snare = ringing(0.3, [(185, 0.6, 0.07), (330, 0.4, 0.05)]) + 0.5 * noise(rng, 0.3, 900, 9_000) * hit(0.3, 0.07)
+    snare = ringing(0.3, [(185, 0.6, 0.07), (330, 0.4, 0.05)]) + 0.9 * noise(rng, 0.3, 700, 9_000) * hit(0.3, 0.09)
     hat = noise(rng, 0.12, 6_500) * hit(0.12, 0.018)
     for step in range(int(seconds * 4)):
         at = step * 0.25
-        place(out, hat, at, 0.16 if step % 2 else 0.25)
+        place(out, hat, at, 0.2 if step % 2 else 0.35)
         if step % 8 in (0, 5):
             place(out, kick, at, 0.95)
         if step % 4 == 2:
@@ -353,14 +364,14 @@ def _note(number: float) -> float:
 def piano(rng: Rng, seconds: float = 10.0) -> Signal:
     """Four chords, broken and then struck together."""
     out = np.zeros(samples(seconds))
-    for bar, chord in enumerate(((48, 64, 67, 72), (45, 60, 64, 69), (41, 57, 60, 65), (43, 59, 62, 67))):
+    for bar, chord in enumerate(((48, 67, 72, 76), (45, 64, 69, 72), (41, 65, 69, 72), (43, 62, 67, 71))):
         for n, number in enumerate((*chord, *chord[1:])):
             at = bar * 2.4 + (0.2 * n if n < 4 else 1.2)
             pitch, length = _note(number), min(3.0, seconds - at)
-            partials = [(k * np.sqrt(1 + 4e-4 * k * k), k**-1.4, 1.6 / (1 + 0.45 * k)) for k in range(1, 13)]
+            partials = [(k * np.sqrt(1 + 4e-4 * k * k), k**-1.2, 1.1 / (1 + 0.35 * k)) for k in range(1, 13)]
             modes = [(pitch * r * d, a / 2, t) for r, a, t in partials if pitch * r < 9_000 for d in (0.9997, 1.0004)]
             place(out, ringing(length, modes), at, 0.25)
-            place(out, noise(rng, 0.04, 200, 2_500, 2) * hit(0.04, 0.008), at, 0.01)
+            place(out, noise(rng, 0.04, 200, 2_500, 2) * hit(0.04, 0.008), at, 0.03)
     return room(rng, out, 0.9, 0.15)
 
 
@@ -381,11 +392,12 @@ def flute(rng: Rng, seconds: float = 8.0) -> Signal:
 def guitar(rng: Rng, seconds: float = 7.0) -> Signal:
     """A plucked pattern on a steel-string guitar."""
     out = np.zeros(samples(seconds))
-    for n, number in enumerate((40, 55, 59, 64, 59, 55, 45, 57, 60, 64, 60, 57, 43, 55, 59, 67, 59, 55, 50, 57)):
+    for n, number in enumerate((52, 59, 64, 67, 64, 59, 57, 60, 64, 69, 64, 60, 55, 59, 62, 67, 62, 59, 50, 57)):
         at, pitch = 0.1 + 0.32 * n, _note(number)
         # Plucked at a seventh of the string: partials with a node there are missing.
-        modes = [(k * pitch, abs(np.sin(np.pi * k / 7)) / k**0.9, 1.3 / (1 + 0.3 * k)) for k in range(1, 22)]
+        modes = [(k * pitch, abs(np.sin(np.pi * k / 7)) / k**0.7, 0.9 / (1 + 0.2 * k)) for k in range(1, 22)]
         place(out, ringing(min(1.8, seconds - at), [m for m in modes if m[0] < 8_000]), at, 0.3 * rng.uniform(0.8, 1))
+        place(out, noise(rng, 0.02, 1_000, 6_000) * hit(0.02, 0.003), at, 0.06)
     return room(rng, out, 0.4, 0.1)
 
 
