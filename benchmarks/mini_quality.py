@@ -232,12 +232,9 @@ def mixture(front: Samples, back: Samples, rate: int) -> Samples:
     return (0.7 * mixed / np.abs(mixed).max()).astype(np.float32)
 
 
-def share_nearer(
-    sounds: NDArray[np.float32], wanted: NDArray[np.float32], other: NDArray[np.float32]
-) -> tuple[float, NDArray[np.bool_]]:
-    """Of unit rows (n, dim) of each: the share of sounds nearer to `wanted` than to `other`, and which they are."""
-    nearer = np.einsum("nd,nd->n", sounds, wanted) > np.einsum("nd,nd->n", sounds, other)
-    return float(nearer.mean()), nearer
+def share_nearer(sounds: NDArray[np.float32], wanted: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Of n unit rows (n, dim) each: the share of sounds nearer to their `wanted` than to their `other`."""
+    return float((np.einsum("nd,nd->n", sounds, wanted) > np.einsum("nd,nd->n", sounds, other)).mean())
 
 
 def instruction_figures(embedder: AudioTextEmbedder, clips: Sequence[Clip]) -> list[Figure]:
@@ -257,8 +254,8 @@ def instruction_figures(embedder: AudioTextEmbedder, clips: Sequence[Clip]) -> l
         what = f"Mixtures ({len(pairs)}), {'quieter' if is_behind else 'louder'} sound wanted"
         new = "" if was_trained else ", words not used in training"
         if was_trained:
-            figures.append(Figure(f"{what}: without a question", share_nearer(plain, wanted, other)[0], 0.5))
-        figures.append(Figure(f"{what}: “{question}”{new}", share_nearer(asked, wanted, other)[0], 0.5))
+            figures.append(Figure(f"{what}: without a question", share_nearer(plain, wanted, other), 0.5))
+        figures.append(Figure(f"{what}: “{question}”{new}", share_nearer(asked, wanted, other), 0.5))
     return figures
 
 
