@@ -1,5 +1,5 @@
 # make check: what must pass before a commit. make smoke: a clean install answers. `bash .ci/run` does both, from nothing.
-PYTHON ?= .venv/bin/python
+PYTHON ?= $(CURDIR)/.venv/bin/python
 
 .PHONY: check format lint types tests docs smoke install clean
 
@@ -21,7 +21,7 @@ lint:
 types:
 	rm -rf build/types && mkdir -p build/types
 	cp -R audiosearch build/types/ && cp -R trainer indexes migrations build/types/audiosearch/
-	cd build/types && $(abspath $(PYTHON)) -m mypy --config-file ../../setup.cfg -p audiosearch
+	cd build/types && $(PYTHON) -m mypy --config-file ../../setup.cfg -p audiosearch
 
 tests:
 	$(PYTHON) -m pytest
