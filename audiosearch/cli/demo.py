@@ -64,11 +64,11 @@ SEARCHES = (
     Search("A moment in a long recording", "scenes/evening walk.flac", "a thunderstorm"),
     Search("An example sound: a dog that is in no file", "animals/dog.wav", audio="examples/another dog.wav"),
     Search("A span of a recording as the example", "signals/siren.wav", audio="sounds/scenes/evening walk.flac@37-44"),
-    Search("Words alone", "signals/church bell.flac", "church bells"),
+    Search("Words alone", "home/footsteps.wav", "footsteps"),
     Search(
         "The same words under an instruction",
-        "scenes/rain with bells behind.wav",
-        "church bells",
+        "scenes/waves with footsteps behind.wav",
+        "footsteps",
         instruct="what is in the background?",
     ),
 )

@@ -410,9 +410,9 @@ def rain_and_bells(rng: Rng) -> Signal:
     return level(rain(rng, 12.0)) + 0.5 * level(filtered(bell, 0, 3_000))
 
 
-def steps_and_birds(rng: Rng) -> Signal:
-    """Footsteps in front, birds behind them."""
-    return level(footsteps(rng, 10.0)) + 0.4 * level(birds(rng, 10.0))
+def waves_and_steps(rng: Rng) -> Signal:
+    """Breakers in front, somebody's steps behind them."""
+    return level(sea_waves(rng, 10.0)) + 0.5 * level(footsteps(rng, 10.0))
 
 
 def dog_and_engine(rng: Rng) -> Signal:
@@ -483,7 +483,7 @@ SOUNDS: dict[str, Callable[[Rng], Signal]] = {
     "music/flute.wav": flute,
     "music/guitar.wav": guitar,
     "scenes/rain with bells behind.wav": rain_and_bells,
-    "scenes/footsteps with birds behind.wav": steps_and_birds,
+    "scenes/waves with footsteps behind.wav": waves_and_steps,
     "scenes/engine with a dog behind.wav": dog_and_engine,
     "scenes/evening walk.flac": evening_walk,
 }
