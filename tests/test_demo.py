@@ -127,13 +127,14 @@ def test_expected_files_exist():
             assert search.audio.partition("@")[0] in files
 
 
-def test_with_the_bundled_model_most_searches_find_what_they_should():
+def test_with_the_bundled_model_most_searches_find_what_they_should(monkeypatch: pytest.MonkeyPatch):
     from audiosearch.model.fingerprint import describe_model
 
     try:
         describe_model(DEFAULT_MODEL)
     except ModelError as error:
         pytest.skip(f"no bundled model: {error}")
+    monkeypatch.setenv("AUDIOSEARCH_RERANK_SECONDS", "100")
     code, out = command_line("demo", "--json", "--quiet")
     assert code == 0
     found = {
