@@ -21,7 +21,7 @@ lint:
 types:
 	rm -rf build/types && mkdir -p build/types
 	cp -R audiosearch build/types/ && cp -R trainer indexes migrations build/types/audiosearch/
-	cd build/types && $(PYTHON) -m mypy --config-file ../../setup.cfg -p audiosearch
+	cd build/types && $(PYTHON) -m mypy --config-file ../../setup.cfg --cache-dir ../../.mypy_cache -p audiosearch
 
 tests:
 	$(PYTHON) -m pytest
