@@ -127,3 +127,13 @@ def _checked(key: str, value: Any, where: str) -> Any:
     elif not value.strip():
         raise UsageError(f"{where} must not be empty")
     return value
+
+
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep between parallel regions, unless the environment says otherwise.
+
+    By default they spin. Beside decode processes, or on a virtual machine, a spinning thread takes the core that the
+    next one needs: alm2vec-mini on two cores took 44 to 190 ms a clip instead of 14 (docs/log.md). OpenMP reads the
+    variable when torch is imported, so this comes before; afterwards it has no effect.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from audiosearch.config import wait_passively
+
+wait_passively()  # before any test imports torch; subprocesses inherit it
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

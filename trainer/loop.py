@@ -7,7 +7,6 @@ function of (seed, step), so that a run killed anywhere continues as if it had n
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -379,8 +378,3 @@ class Run:
             report["label_bank"] = bank.item()
         report["tau"] = tau.item()
         return loss, report
-
-
-def set_threads() -> None:
-    """All cores for the model; the batch maker's numpy work is short."""
-    torch.set_num_threads(os.cpu_count() or 1)

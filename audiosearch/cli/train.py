@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from audiosearch.config import wait_passively
 from audiosearch.errors import UsageError
 
 
@@ -39,6 +40,7 @@ def train(recipe: str, out: str | None, resume: bool, dry_run: bool) -> int:
         click.echo(f"# {path}")
         click.echo(Path(path).read_text(encoding="utf-8"), nl=False)
         return 0
+    wait_passively()
     from audiosearch.trainer import loop
 
     click.echo(loop.train(path, out, resume))

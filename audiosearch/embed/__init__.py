@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audiosearch.config import wait_passively
 from audiosearch.embed.base import AudioTextEmbedder
 
 __all__ = ["AudioTextEmbedder", "load_embedder"]
@@ -19,6 +20,7 @@ def load_embedder(name_or_dir: str, *, device: str | None = None, dtype: str | N
         ModelError: the model cannot be found or does not load.
         UsageError: no such device or dtype.
     """
+    wait_passively()
     from audiosearch.embed.alm2vec import Alm2VecEmbedder
 
     return Alm2VecEmbedder.load(name_or_dir, device=device, dtype=dtype)

@@ -79,6 +79,8 @@ def ingest(
         placement = None
         if findings.changed:
             placement = run.process(findings.changed, description, load_embedder, workers, stopped)
+            if not stopped():  # what an earlier run was cut off in, and whose file has changed since
+                store.prune(space.id)
         return run.summary(spec.fingerprint, placement, interrupted=stopped())
 
 

@@ -263,7 +263,9 @@ def _replacing(directory: Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".new", dir=directory.parent))
     try:
         yield aside
-        aside.chmod(0o755)  # mkdtemp's is for the owner alone
+        aside.chmod(0o755)  # mkdtemp's is for the owner alone, and so are safetensors' files
+        for file in aside.glob("*.safetensors"):
+            file.chmod(0o644)
         if directory.exists():
             old = aside.with_suffix(".old")
             for entry in directory.iterdir():

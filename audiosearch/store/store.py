@@ -158,7 +158,8 @@ class Store:
         return next((each for each in self.spaces() if each.is_default), None)
 
     def add_space(self, spec: SpaceSpec, *, default: bool | None = None) -> Space:
-        """The space of `spec`, made if it is new. The first one becomes the default; `default=True` changes it."""
+        """The space of `spec`, made if it is new. The first that is no aspect becomes the default, which
+        `default=True` changes."""
         if not re.fullmatch(r"[0-9A-Za-z_-]+", spec.fingerprint):
             raise ValueError(f"{spec.fingerprint!r} cannot name a folder")
         with self._write() as connection:

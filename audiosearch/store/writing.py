@@ -32,10 +32,11 @@ def add_root(connection: Connection, path: bytes) -> int:
 
 
 def add_space(connection: Connection, spec: SpaceSpec, default: bool | None) -> Space:
-    """The space of a spec, made if it is new; the first one becomes the default unless told otherwise."""
+    """The space of a spec, made if it is new; the first that is no aspect becomes the default unless told otherwise."""
     known = connection.execute(select(space.c.id).where(space.c.fingerprint == spec.fingerprint)).scalar()
     if default is None:
-        default = known is None and connection.execute(select(func.count()).select_from(space)).scalar_one() == 0
+        plain = select(func.count()).select_from(space).where(space.c.is_aspect.is_(False))
+        default = known is None and not spec.is_aspect and connection.execute(plain).scalar_one() == 0
     if default:
         connection.execute(update(space).values(is_default=False))
     if known is None:
