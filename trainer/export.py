@@ -55,6 +55,7 @@ two distillation terms. Weights are the exponential moving average, in fp16.
 
 - Trained on short single sounds: words for scenes, moods and music are known only through the text teacher.
 - No female, child or emotional speech with a clear licence was available; what is *said* is hardly understood.
+- Questions and instructions hardly steer it yet: see the figures on mixtures.
 - Clips of collections it has never seen are much harder than the held-out clips of the same collections.
 """
 
