@@ -170,3 +170,11 @@ def test_space_moves_with_the_sound(tiny_checkpoint: Path, monkeypatch: pytest.M
 def test_no_such_model(name: str) -> None:
     with pytest.raises(ModelError, match="no model"):
         describe_model(name)
+
+
+def test_the_release_shows_the_stricter_of_its_two_licences(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "resolve", lambda name: tiny_checkpoint)
+    assert fingerprint.describe_model("cara-ai/ALM2Vec-FT").licence == "CC-BY-NC-4.0"
+    assert fingerprint.describe_model("someone/else").licence != "CC-BY-NC-4.0"

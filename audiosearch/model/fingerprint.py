@@ -29,6 +29,9 @@ SAMPLE_RATE = 16_000
 WHOLE_BELOW_BYTES = 64_000_000
 BLOCK_BYTES = 4_096
 
+# The hub labels these Apache-2.0, their authors' repository CC BY-NC 4.0: the stricter is shown until they agree.
+RELEASE_LICENCES = {"cara-ai/ALM2Vec-FT": "CC-BY-NC-4.0", "cara-ai/ALM2Vec-PT": "CC-BY-NC-4.0"}
+
 _NOT_IN_FINGERPRINT = ("licence", "training", "max_audio_seconds", "lm_head")
 _ADAPTER_SCALES = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
 
@@ -50,7 +53,7 @@ def describe_model(name: str | os.PathLike[str]) -> ModelDescription:
         sample_rate=SAMPLE_RATE,
         max_seconds=settings["max_audio_seconds"],
         document_instruction=settings["document_instruction"],
-        licence=settings["licence"],
+        licence=RELEASE_LICENCES.get(name, settings["licence"]),
     )
 
 
