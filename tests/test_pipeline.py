@@ -227,7 +227,15 @@ def test_cancelled_keeps_what_is_finished_and_the_next_run_goes_on(store, sounds
     assert_same(contents(store), expected(*sounds.iterdir()))
 
 
-def test_ctrl_c_stops_within_a_second(store, sounds):
+@pytest.fixture
+def sigint_as_usual():
+    """A shell's background job, such as a CI run, starts with SIGINT ignored; Python then leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_within_a_second(store, sounds, sigint_as_usual):
     for n in range(60):
         toy.write_wav(sounds / f"{n:02}.wav", toy.noise(n, 1.0))
     pressed: list[float] = []
