@@ -13,8 +13,6 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from audiosearch.errors import LibraryError, LibraryLocked
 
 
@@ -27,6 +25,8 @@ class WriterLock:
     """
 
     def __init__(self, directory: Path) -> None:
+        from filelock import FileLock, Timeout  # a reader never needs it, and `status` should be quick
+
         self._note = directory / "writer.json"
         # thread_local: off, for a store may be closed by another thread than the one that opened it.
         self._lock = FileLock(directory / "writer.lock", timeout=0, thread_local=False)
