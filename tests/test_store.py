@@ -425,19 +425,19 @@ def test_readers_come_and_go_during_commits(tmp_path: Path):
 
 
 READ_ONLY = """
-import os, sys
+import os, shutil, sys, tempfile
 from audiosearch.store.store import Store
 
-def read():
-    with Store.open(sys.argv[1]) as store:
+def read(directory):
+    with Store.open(directory) as store:
         ids = store.changes_since(1, 0).added_ids
         return len(store.resolve(ids)), store.vectors(1, ids).shape[0], store.status().files
 
-found = read()  # and with it all that is imported on first use: another user may not read the environment
+with tempfile.TemporaryDirectory() as folder:  # of a copy, for all that is imported on first use: another user may
+    read(shutil.copytree(sys.argv[1], folder + "/copy"))  # not be allowed to read the environment
 if os.getuid() == 0:  # the superuser may write anywhere
     os.setuid(65534)
-    found = read()
-print(*found)
+print(*read(sys.argv[1]))
 """
 
 
