@@ -279,7 +279,9 @@ def test_doctor_names_every_check_and_a_next_step(capfd, tmp_path: Path, monkeyp
 
 def test_train_finds_recipes_and_hands_them_over(capfd, tmp_path: Path, monkeypatch):
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text("steps: 1\n")
+    stage = "{steps: 1, batch_size: 2, learning_rate: 0.1, final_learning_rate: 0.1}"
+    content = f"name: mine\nlicence: CC0-1.0\ndata: {{table: t.csv}}\ntext_stage: {stage}\naudio_stage: {stage}\n"
+    recipe.write_text(content)
     assert run(["train", str(recipe), "--dry-run"]) == 0
     assert "steps: 1" in capfd.readouterr().out
     calls: list[Any] = []

@@ -349,3 +349,15 @@ def test_missing_table_says_what_to_set(project, tmp_path):
     (project / "manifest.csv").unlink()
     with pytest.raises(UsageError, match="AUDIOSEARCH_DATA"):
         train(str(project / "recipe.yaml"), str(tmp_path / "run"))
+
+
+def test_the_phrase_book_is_no_recipe_and_a_dry_run_checks(tmp_path, capsys):
+    from audiosearch.cli import run
+
+    assert run(["train", "mini", "--dry-run"]) == 0
+    assert "alm2vec-mini" in capsys.readouterr().out
+    assert run(["train", "phrases", "--dry-run"]) == 2
+    assert "the bundled ones are mini" in capsys.readouterr().err
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump({**TINY_RECIPE, "stpes": 3}))
+    assert run(["train", str(tmp_path / "bad.yaml"), "--dry-run"]) == 2
+    assert "unknown key stpes" in capsys.readouterr().err

@@ -111,8 +111,10 @@ def bundled_recipes() -> list[str]:
 
 def find_recipe(name: str) -> Path:
     """A recipe by path, or by the name of a bundled one."""
-    bundled = Path(__file__).parent / "recipes" / f"{name}.yaml"
-    return bundled if bundled.is_file() else Path(name)
+    path = Path(name)
+    if not path.is_file() and path.name in bundled_recipes():
+        return Path(__file__).parent / "recipes" / f"{path.name}.yaml"
+    return path
 
 
 def resolve(path: str, beside: Path) -> Path:
