@@ -61,8 +61,11 @@ def make_run(
     return run
 
 
-def make_batch(run: Run, part: slice = slice(None)) -> PairBatch:
-    """Twelve pairs of noise of several lengths and texts, some sound with a question; two of them share a text."""
+def make_batch(run: Run, part: slice = slice(None), *, shared_sound: bool = False) -> PairBatch:
+    """Twelve pairs of noise of several lengths and texts, some sound with a question; two of them share a text.
+
+    With `shared_sound` two share their sound, and one of these is asked about it.
+    """
     import torch
 
     from audiosearch.model.projector import n_audio_tokens
@@ -71,8 +74,9 @@ def make_batch(run: Run, part: slice = slice(None)) -> PairBatch:
     rng = np.random.default_rng(2)
     queries, documents, keys = [], [], []
     for i in range(PAIRS):
-        n_samples = int(rng.integers(4_000, 24_000))
-        mel = rng.normal(-20, 15, size=(1 + n_samples // 160, 64)).astype(np.float32)
+        if i != 6 or not shared_sound:
+            n_samples = int(rng.integers(4_000, 24_000))
+            mel = rng.normal(-20, 15, size=(1 + n_samples // 160, 64)).astype(np.float32)
         question = None if i % 3 else "what is it?"
         task = "document" if i % 3 else "query"
         encode = run.setup.prompts.encode

@@ -450,7 +450,7 @@ def test_labelled_clips_as_a_layout(tmp_path):
     table = write_csv(tmp_path / "manifest.csv", columns, rows, encoding="utf-8-sig")
     (row,) = convert("labelled_clips", table, environmental_weight=2.0).rows
     assert row == ManifestRow("a.wav", "a dog", label="dog", sound_class="animal", group="animals", licence="CC0",
-                              weight=2.0, alternatives=("rex",))  # fmt: skip
+                              weight=2.0, fold="2", alternatives=("rex",))  # fmt: skip
     both = convert("labelled_clips", table, tiers=["A", "B"], weight=0.5).rows
     assert [(row.audio, row.weight) for row in both] == [("a.wav", 0.5), ("b.wav", 0.5)]
     assert [row.audio for row in convert("labelled_clips", table, split="valid").rows] == ["c.wav"]

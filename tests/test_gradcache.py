@@ -60,13 +60,26 @@ def reference(run, batch):
 )
 def test_loss_masks_and_gradients_equal_a_float64_reference(tmp_path, exact, options):
     run = make_run(tmp_path, **options)
-    batch = make_batch(run)
+    batch = make_batch(run, shared_sound=True)
+    assert batch.sides["queries"][5].mel is batch.sides["queries"][6].mel
     theirs = reference(run, batch)
     ours = gradients(run, batch)
     assert ours[0] == pytest.approx(theirs[0], rel=1e-10)
     assert relative_difference(ours[1], theirs[1]) < 1e-8
     assert {"log_tau", "projection.weight"} <= ours[1].keys()
     assert sum(".lora_" in name for name in ours[1]) == 2 * 2 * 3
+
+
+def test_a_sound_under_two_questions_is_encoded_once(tmp_path):
+    from audiosearch.trainer.batch import micro_batches
+
+    run = make_run(tmp_path)
+    sounds, _ = micro_batches(make_batch(run, shared_sound=True), None, run.setup.prompts.pad_id, shared_prefix=True)
+    assert len(sounds.inputs.mel) == len(sounds.inputs.n_samples) == PAIRS - 1
+    assert len(sounds.inputs.heard) == PAIRS and len(set(sounds.inputs.heard)) == PAIRS - 1
+    mel, questions = sounds.inputs.mel, sounds.rows.tolist()
+    same = sounds.inputs.heard[questions.index(5)], sounds.inputs.heard[questions.index(6)]
+    assert same[0] == same[1] and mel[same[0]].abs().sum() > 0
 
 
 def test_a_threshold_masks_in_the_loss_as_in_the_reference(tmp_path, exact):

@@ -102,6 +102,7 @@ def test_unknown_missing_and_mistyped_keys_are_named(written, change, words):
         ({"stages": [BASE_RECIPE["stages"][0]] * 2}, "stages must be at least one, each with a name of its own"),
         ({"precision": "half"}, "precision is 'half', expected one of auto, float32, bfloat16"),
         ({"stages__0__objective": "text"}, "stages: objective text needs scratch"),
+        ({"stages__0__without": ["fold 4"]}, "stages: without needs scratch"),
         ({"ema_decay": 1.0}, "ema_decay must be in [0, 1)"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
         ({"log_every_steps": 0}, "log_every_steps must be at least 1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,14 +14,16 @@ import numpy as np
 import pytest
 
 from audiosearch.errors import UsageError
+from audiosearch.model.prompt import Prompt
 from audiosearch.trainer.captions import PhraseBook, build_corpus, read_phrases
 from audiosearch.trainer.manifest import ManifestRow
 from audiosearch.trainer.pack import FeaturePack, Sound, quantise
-from audiosearch.trainer.recipe import MixRecipe, find_recipe
+from audiosearch.trainer.recipe import MixRecipe, ScratchRecipe, find_recipe
 from audiosearch.trainer.synthesis import questions, templates
 from audiosearch.trainer.synthesis.draw import ClipDraw
 from audiosearch.trainer.synthesis.facts import PRESENCES, SceneFacts, aspects, differ, is_there
 from audiosearch.trainer.synthesis.groups import GroupMaker, frames_of
+from audiosearch.trainer.synthesis.mixer import MixedBatches
 from audiosearch.trainer.synthesis.renditions import Facts
 from audiosearch.trainer.synthesis.scenes import LOUD_DB, QUIET_DB, SceneMaker
 from audiosearch.trainer.synthesis.sketch import Traits
@@ -102,6 +105,13 @@ def pack() -> FeaturePack:
 @pytest.fixture
 def maker(pack) -> SceneMaker:
     return SceneMaker(pack, augment=0.0)
+
+
+class StandInPrompts:
+    """Tokens do not matter where only the sounds are looked at."""
+
+    def encode(self, text: str | None, audio_tokens: int, **options: object) -> Prompt:
+        return Prompt((1, 2), 1)
 
 
 def rngs(count: int):
@@ -471,6 +481,26 @@ def test_clips_are_drawn_by_class_and_weight(pack):
     share = np.mean([heavy.any(rng) == WIND for _ in range(4_000)])
     assert share == pytest.approx(9 / 23, abs=0.04)
     assert {draw.any(rng, "vehicle") for _ in range(50)} == {ENGINE, TRAIN}
+
+
+def test_what_a_stage_does_not_hear_is_in_no_scene(pack):
+    """The bands of the clips held out stay silent, whatever a batch is made of."""
+    rows = tuple(replace(row, source="theirs", fold="4" if i == RAIN else "") for i, row in enumerate(pack.rows))
+    rows = tuple(
+        replace(row, source="ours") if i not in (DOG_LONG, FLUTE, LEFT_2) else row for i, row in enumerate(rows)
+    )
+    pack = replace(pack, rows=rows)
+    recipe = ScratchRecipe(mix=MixRecipe(crop_seconds={3.0: 1.0}, augment=0.0))
+    prompts = StandInPrompts()
+
+    def heard(without: Sequence[str]) -> set[int]:
+        batches = MixedBatches(pack, BOOK, prompts, recipe, {}, size=32, seed=1, without=without)
+        items = [item for step in range(12) for side in batches[step].sides.values() for item in side]
+        mels = [item.mel for item in items if item.mel is not None]
+        return {clip for clip in range(15) if any(band_levels(mel, clip).max() > mel.max() - 25 for mel in mels)}
+
+    assert heard(()) == set(range(15))
+    assert heard(("theirs", "fold 4")) == set(range(15)) - {DOG_LONG, FLUTE, LEFT_2, RAIN}
 
 
 def test_alike_and_different_clips(pack):

@@ -79,7 +79,11 @@ def _micro_batch(side: str, rows: list[int], items: list[Item], pad_id: int, sha
     inputs = collate_prompts([item.prompt for item in items], pad_id, skip=len(ids) if shared else 0)
     sounds = [item for item in items if item.mel is not None]
     if sounds:
-        inputs.mel, inputs.n_samples = collate_mels(sounds)
+        # One scene under several questions is one array: heard once.
+        place: dict[int, int] = {}
+        heard = tuple(place.setdefault(id(item.mel), len(place)) for item in sounds)
+        inputs.mel, inputs.n_samples = collate_mels([sounds[heard.index(i)] for i in range(len(place))])
+        inputs.heard = heard if len(place) < len(heard) else None
     return MicroBatch(side, torch.tensor(rows), inputs, torch.tensor(ids) if shared else None)
 
 

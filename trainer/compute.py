@@ -115,7 +115,7 @@ class Compute:
         inputs = part.inputs.to(self.device)
         if self.setup.frozen_sound and inputs.mel is not None and inputs.n_samples is not None:
             with torch.no_grad(), self._autocast():
-                tokens = self.model.audio_tokens(inputs.mel, inputs.n_samples)
+                tokens = self.model.audio_tokens(inputs.mel, inputs.n_samples, inputs.heard)
             inputs = ModelInputs(inputs.ids, inputs.lengths, audio_tokens=tokens)
         prefix = None if part.prefix is None else part.prefix.to(self.device)
         return MicroBatch(part.side, part.rows, inputs, prefix)

@@ -15,7 +15,7 @@ from typing import Any
 
 from audiosearch.errors import UsageError
 from audiosearch.trainer.caption_sets import audiocaps, clotho
-from audiosearch.trainer.manifest import ManifestRow, read_manifest
+from audiosearch.trainer.manifest import ManifestRow, parts_of, read_manifest
 from audiosearch.trainer.question_sets import MmauItem, audio_qa, librisqa, mmau, read_mmau
 from audiosearch.trainer.tables import Converted, read_csv
 
@@ -116,6 +116,7 @@ def labelled_clips(
             group=row["group"],
             family=row.get("family", ""),
             source=row.get("source_repo", ""),
+            fold=row["fold"],
             licence=row["licence"],
             attribution=row.get("attribution", ""),
             weight=environmental_weight if row["fold"] else 1.0,
@@ -130,8 +131,7 @@ def labelled_clips(
 
 
 def _parts(row: dict[str, str]) -> set[str]:
-    """What `without` and `only` may call a clip's collection."""
-    return {row.get("source_repo", ""), f"fold {row['fold']}"} - {"", "fold "}
+    return parts_of(row.get("source_repo", ""), row["fold"])
 
 
 def labelled(

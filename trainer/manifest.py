@@ -28,7 +28,7 @@ class ManifestRow:
 
     `weight` is relative: a row of weight 2 is drawn twice as often as its neighbours. `instruction` is what the audio
     side is encoded under; empty: the model's own. Rows of one `family` come from one recording; of spoken words, from
-    one speaker.
+    one speaker. `source` and `fold` (of a data set that comes in folds) name what can be held out.
     """
 
     audio: str
@@ -44,9 +44,15 @@ class ManifestRow:
     sound_class: str = ""
     group: str = ""
     family: str = ""
+    fold: str = ""
     licence: str = ""
     attribution: str = ""
     alternatives: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> set[str]:
+        """What a recipe may call the row's collection, to hold it out: its source, and `fold 4`."""
+        return parts_of(self.source, self.fold)
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -62,6 +68,11 @@ class ManifestRow:
     def is_empty(self) -> bool:
         """Whether nothing is said of the clip that could be learnt."""
         return not self.captions and not self.has_question
+
+
+def parts_of(source: str, fold: str) -> set[str]:
+    """`ManifestRow.parts`, of a row that is not one yet."""
+    return {source, f"fold {fold}"} - {"", "fold "}
 
 
 _DEFAULTS = {item.name: item.default for item in fields(ManifestRow)}

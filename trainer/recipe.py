@@ -91,6 +91,8 @@ class StageRecipe:
     gradient_clip: float = 1.0
     decoder_rate: float = 1.0  # multiplies the learning rate of decoder and projection
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    # Collections (a row's `source`) and folds (`fold 4`) that this stage does not hear (scratch only).
+    without: list[str] = field(default_factory=list)
 
     def check(self, where: str) -> str | None:
         if self.steps < 1 or self.batch_size < 2 or (self.micro_batch_size or 1) < 1:
@@ -234,6 +236,8 @@ class Recipe:
             return f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}"
         if any(stage.objective == "text" for stage in self.stages) and self.scratch is None:
             return "stages: objective text needs scratch, whose sentence encoder it learns from"
+        if any(stage.without for stage in self.stages) and self.scratch is None:
+            return "stages: without needs scratch; of a base, leave the collection out of the data"
         if self.hard_negatives.share and self.scratch is not None:
             return "hard_negatives.share needs a base: scratch mixes its clips anew for every batch"
         if not 0 <= self.ema_decay < 1:

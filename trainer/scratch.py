@@ -130,6 +130,10 @@ class ScratchSetup:
         cls, recipe: Recipe, corpus: Corpus, beside: Path, out: Path, say: Callable[[str], None]
     ) -> ScratchSetup:
         """Make the materials and a new model. Raises UsageError as `prepare` does."""
+        parts = {part for row in corpus.rows for part in row.parts}
+        for number, stage in enumerate(recipe.stages):
+            if unknown := sorted({*stage.without} - parts):
+                raise UsageError(f"stages.{number}.without: no clips of {', '.join(unknown)}")
         materials = prepare(recipe, corpus, beside, out, say)
         torch.manual_seed(recipe.seed)
         model = new_model(recipe, materials)
@@ -163,6 +167,7 @@ class ScratchSetup:
             made.text_row,
             size=stage.batch_size,
             seed=seed,
+            without=stage.without,
             rank=rank,
             world_size=world_size,
         )

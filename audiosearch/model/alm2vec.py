@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,14 @@ from audiosearch.model.projector import AudioProjector, n_audio_tokens
 
 @dataclass(slots=True)
 class ModelInputs:
-    """One right-padded batch. The audio rows belong, in order, to the batch rows that hold audio placeholders."""
+    """One right-padded batch. The audio rows belong, in order, to the batch rows that hold audio placeholders; `heard`
+    says so where one sound stands in several rows: it is encoded once."""
 
     ids: Tensor  # (B, L) int64, without the shared prefix when one is given
     lengths: Tensor  # (B,) real tokens of each row
     mel: Tensor | None = None  # (A, 64, T) float32
     n_samples: Tensor | None = None  # (A,) true samples of each audio row, at least features.MIN_SAMPLES
+    heard: tuple[int, ...] | None = None  # the audio row of each batch row that holds placeholders; None: 0, 1, 2 ...
     audio_tokens: Tensor | None = None  # what `Alm2VecModel.audio_tokens` made of them before, in place of both
 
     def to(self, device: torch.device) -> ModelInputs:
@@ -36,6 +39,7 @@ class ModelInputs:
             self.lengths.to(device, non_blocking=True),
             move(self.mel),
             move(self.n_samples),
+            self.heard,
             move(self.audio_tokens),
         )
 
@@ -70,15 +74,16 @@ class Alm2VecModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
-    def audio_tokens(self, mel: Tensor, n_samples: Tensor) -> Tensor:
-        """Audio tokens of all rows after one another, (sum of n_audio_tokens, H)."""
+    def audio_tokens(self, mel: Tensor, n_samples: Tensor, heard: Sequence[int] | None = None) -> Tensor:
+        """Audio tokens of all rows, or of those in `heard`, after one another, (sum of n_audio_tokens, H)."""
         lengths = n_samples.tolist()
         # Equal lengths need no mask at all unless the last patch is only partly sound.
         unpadded = len(set(lengths)) == 1 and n_patches(lengths[0]) == n_valid_patches(lengths[0])
         features, _ = self.audio_encoder(mel, None if unpadded else n_samples)
         tokens = self.audio_projector(features)
         factor = self.audio_projector.factor
-        return torch.cat([row[: n_audio_tokens(n, factor)] for row, n in zip(tokens, lengths, strict=True)])
+        rows = range(len(lengths)) if heard is None else heard
+        return torch.cat([tokens[row, : n_audio_tokens(lengths[row], factor)] for row in rows])
 
     def forward(self, inputs: ModelInputs, prefix: SharedPrefix | None = None) -> Tensor:
         """Unit embeddings (B, embedding_dim), float32."""
@@ -86,7 +91,7 @@ class Alm2VecModel(PreTrainedModel):
         tokens = inputs.audio_tokens
         if tokens is None and inputs.mel is not None:
             assert inputs.n_samples is not None
-            tokens = self.audio_tokens(inputs.mel, inputs.n_samples)
+            tokens = self.audio_tokens(inputs.mel, inputs.n_samples, inputs.heard)
         if tokens is not None:
             slots = (inputs.ids == self.audio_token_id).unsqueeze(-1)
             embeddings = embeddings.masked_scatter(slots, tokens.to(embeddings.dtype))

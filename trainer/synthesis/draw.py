@@ -30,22 +30,27 @@ Clips = NDArray[np.int64]
 class ClipDraw:
     """Draws clips with (clips of their class) ** `class_exponent`, times their rows' weights.
 
+    Args:
+        rows: what is known of the clips, `clips` being places among them.
+        clips: the ones to draw from; None: all of them.
+
     `contents[i]`: what clip i shares with clips of the same sound. `squares`: pairs of words with the voices that say
     both, as far as families tell voices apart.
     """
 
-    def __init__(self, rows: Sequence[ManifestRow], class_exponent: float) -> None:
+    def __init__(self, rows: Sequence[ManifestRow], class_exponent: float, clips: Clips | None = None) -> None:
         self.rows = rows
-        _, indices, counts = np.unique(
-            [row.sound_class or row.label for row in rows], return_inverse=True, return_counts=True
-        )
+        self.clips = np.arange(len(rows)) if clips is None else clips
+        _, indices = np.unique([row.sound_class or row.label for row in rows], return_inverse=True)
+        counts = np.bincount(indices[self.clips], minlength=len(rows)).clip(min=1)
         self.weights = np.array([row.weight for row in rows]) * counts[indices] ** class_exponent
         self.contents = [content_of(row) for row in rows]
         self._ends: dict[str, tuple[Clips, NDArray[np.float64]]] = {}
-        self._put("", np.arange(len(rows)))
+        self._put("", self.clips)
         by_content, by_topic = defaultdict(list), defaultdict(list)
         voices: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for clip, row in enumerate(rows):
+        for clip in self.clips.tolist():
+            row = rows[clip]
             by_content[self.contents[clip]].append(clip)
             by_topic[topic_of(row)].append(clip)
             if word_of(row) and row.family:
@@ -72,7 +77,7 @@ class ClipDraw:
         known = [[PRESENCES[name].known(row) for row in self.rows] for name in (one, two)]
         found = True
         for holds in product((True, False), repeat=2):
-            clips = [i for i, pair in enumerate(zip(*known, strict=True)) if pair == holds]
+            clips = [i for i in self.clips.tolist() if (known[0][i], known[1][i]) == holds]
             if holds != (True, True):
                 found = found and len({self.contents[i] for i in clips}) > 1
                 self._put(self.presence_set(one, two, *holds), np.array(clips, dtype=np.int64))

@@ -32,7 +32,7 @@ class Slot:
     document: str | Decibels
     question: str | None = None
     content: str = ""
-    label_index: int = -1  # row of the label bank, for clean clips only
+    label_index: int = -1  # row of the label bank, where the query is a clean clip
 
 
 def frames_of(seconds: float) -> int:
@@ -64,7 +64,8 @@ class GroupMaker:
         """A clip and another of the same sound."""
         clip = self.clips.any(rng)
         other = self._alone(rng, self.clips.like(rng, clip), seconds)
-        return Slot(self._alone(rng, clip, seconds).mel, other.mel, content=self.clips.contents[clip])
+        mel, content = self._alone(rng, clip, seconds).mel, self.clips.contents[clip]
+        return Slot(mel, other.mel, content=content, label_index=self.label_of[clip])
 
     def joint(self, rng: np.random.Generator, seconds: float) -> Slot:
         """A clip and words beside it, and the text that says both."""

@@ -29,7 +29,8 @@ SIZES = {"square": 4, "asked": 2, "scene": 2, "example": 1, "joint": 1, "clean":
 
 
 class MixedBatches:
-    """`text_row`: the row of each text that the teacher knows. `size`: pairs of a batch over all processes."""
+    """`text_row`: the row of each text that the teacher knows. `size`: pairs of a batch over all processes. `without`:
+    collections and folds that are not heard; their labels stay in the bank, as words."""
 
     def __init__(
         self,
@@ -41,14 +42,16 @@ class MixedBatches:
         *,
         size: int,
         seed: int,
+        without: Sequence[str] = (),
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.prompts, self.mix, self.text_row, self.seed, self.size = prompts, recipe.mix, text_row, seed, size
         self.mine = range(size)[share(size, rank, world_size)]
         low, high = self.mix.level_gap_db
-        maker = SceneMaker(pack, level_gap_db=(low, high), augment=self.mix.augment)
-        clips, wording = ClipDraw(pack.rows, recipe.class_exponent), Wording(book)
+        heard = np.array([i for i, row in enumerate(pack.rows) if not row.parts & {*without}])
+        maker = SceneMaker(pack, level_gap_db=(low, high), augment=self.mix.augment, clips=heard)
+        clips, wording = ClipDraw(pack.rows, recipe.class_exponent, heard), Wording(book)
         self.groups = GroupMaker(maker, clips, wording, self.mix)
         self.squares = SquareMaker(maker, clips, wording)
 

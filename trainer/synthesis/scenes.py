@@ -87,12 +87,19 @@ class SceneMaker:
     Args:
         level_gap_db: how far a background lies below its foreground, drawn evenly between the two.
         augment: the chance of each change of colour, and of each mask.
+        clips: those that may be laid below others or repeated; None: all.
     """
 
     def __init__(
-        self, pack: FeaturePack, *, level_gap_db: tuple[float, float] = (0.0, 12.0), augment: float = 0.25
+        self,
+        pack: FeaturePack,
+        *,
+        level_gap_db: tuple[float, float] = (0.0, 12.0),
+        augment: float = 0.25,
+        clips: NDArray[np.int64] | None = None,
     ) -> None:
         self.pack, self.level_gap_db, self.augment = pack, level_gap_db, augment
+        self.clips = np.arange(len(pack)) if clips is None else clips
         # A fixed field of noise; scenes take windows of it, which is far cheaper than drawing it anew.
         self._noise = np.random.default_rng(0).standard_exponential((4_096, 64), dtype=np.float32)
         self.lengths = np.diff(pack.offsets)
@@ -101,7 +108,8 @@ class SceneMaker:
     def _short_events(self) -> dict[int, tuple[int, int]]:
         """Of each clip that is one short event, its frames [start, stop)."""
         spans = {}
-        for clip, row in enumerate(self.pack.rows):
+        for clip in self.clips.tolist():
+            row = self.pack.rows[clip]
             if row.sound_class in _UNCOUNTABLE or self.lengths[clip] > 3 * EVENT_FRAMES[1]:
                 continue
             levels = _DB_PER_NEPER * np.log(self._power(clip).sum(axis=1) + _TINY)
@@ -252,7 +260,7 @@ class SceneMaker:
         """At times another sound, to be laid far below."""
         if rng.random() >= self.augment:
             return None
-        return self._part(rng, int(rng.integers(len(self.pack))), frames)
+        return self._part(rng, int(self.clips[rng.integers(len(self.clips))]), frames)
 
     def _finished(
         self,
