@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from audiosearch.errors import UsageError
-from audiosearch.ingest.scan import Target, scan, stat_file, targets
+from audiosearch.ingest.scan import Target, listed, scan, stat_file, targets
 
 
 def put(path: Path, content: bytes = b"x") -> Path:
@@ -157,3 +157,20 @@ def test_scanning_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_listed_files_belong_to_the_innermost_root_and_may_have_gone(tmp_path: Path):
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    for path in (outer / "a.wav", inner / "b.wav", tmp_path / "c.wav"):
+        path.write_bytes(b"x")
+    chosen = [str(path) for path in (outer / "a.wav", inner / "b.wav", tmp_path / "c.wav", outer / "gone.wav")]
+    by_root = listed(chosen, [str(outer), str(inner)])
+    assert [(each.root, each.paths) for each in by_root] == [
+        (str(outer), (b"a.wav", b"gone.wav")),
+        (str(inner), (b"b.wav",)),
+        (str(tmp_path), (b"c.wav",)),
+    ]
+    warnings: list[str] = []
+    assert [file.path for each in by_root for file in each.files(warnings)] == [b"a.wav", b"b.wav", b"c.wav"]
+    assert warnings == []

@@ -36,7 +36,7 @@ class Findings:
 
 
 def find_changes(
-    store: Store, space_id: int, targets: Iterable[scan.Target], meter: Meter, stopped: Callable[[], bool]
+    store: Store, space_id: int, targets: Iterable[scan.Target | scan.Listed], meter: Meter, stopped: Callable[[], bool]
 ) -> Findings:
     """Scan the targets, each file once, and sort what is there by what the space has of it."""
     findings = Findings()

@@ -51,7 +51,7 @@ def ingest(
     store: Store,
     description: ModelDescription,
     load_embedder: Callable[[], AudioTextEmbedder],
-    paths: Collection[str],
+    paths: Collection[str | scan.Listed],
     *,
     window_seconds: float,
     hop_seconds: float,
@@ -60,7 +60,7 @@ def ingest(
     progress: Callable[[IngestProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> IngestSummary:
-    """Bring everything under `paths` into the space that model, instruction, window and hop make.
+    """Bring everything under `paths`, or the listed files, into the space that model, instruction, window and hop make.
 
     The model is loaded by `load_embedder` when the first sound needs it, in another thread. `progress` is called about
     ten times a second. When `cancelled` says so, or on Ctrl-C, the run ends within a second with all it finished
@@ -73,7 +73,10 @@ def ingest(
     if instruction is not None and not description.follows_instructions:
         raise UsageError(f"{description.name} follows no instruction: leave --instruct out, or use an ALM2Vec model")
     spec = space_spec(description, instruction=instruction, window_seconds=window_seconds, hop_seconds=hop_seconds)
-    wanted = scan.targets(paths, [path for _, path in store.roots()], exclude=[str(store.directory)])
+    chosen = [each for each in paths if isinstance(each, scan.Listed)]
+    walked = [each for each in paths if not isinstance(each, scan.Listed)]
+    roots = [path for _, path in store.roots()]
+    wanted = [*scan.targets(walked, roots, exclude=[str(store.directory)]), *chosen]
     space = store.space(spec.fingerprint) or store.add_space(spec)
     settings = Settings(window_seconds, hop_seconds, description.sample_rate, instruction)
     run = _Run(store, space.id, Meter(progress), settings)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,31 @@ class Target:
             yield stat_file(self.root, self.under)
         else:
             yield from scan(self.root, under=self.under, skip=self.skip, warnings=warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Chosen files of one root, by their paths in it. Those that are not there are passed over without a word."""
+
+    root: str  # absolute
+    paths: tuple[bytes, ...]
+
+    def files(self, warnings: list[str]) -> Iterator[ScannedFile]:
+        """As `Target.files`."""
+        for path in self.paths:
+            found = stat_file(self.root, path)
+            if found.error is None or os.path.lexists(_join(os.fsencode(self.root), path)):
+                yield found
+
+
+def listed(paths: Iterable[str], roots: Collection[str]) -> list[Listed]:
+    """Absolute paths of files, by the root each belongs to: the innermost of `roots` around it, else its folder."""
+    by_root: dict[str, list[bytes]] = defaultdict(list)
+    for path in paths:
+        folder = os.path.dirname(path)  # noqa: PTH120 - a Path would normalise the name
+        root = max((root for root in roots if _is_inside(folder, root)), key=len, default=folder)
+        by_root[root].append(_relative(path, root))
+    return [Listed(root, tuple(names)) for root, names in by_root.items()]
 
 
 def targets(paths: Collection[str], known_roots: Collection[str], *, exclude: Collection[str] = ()) -> list[Target]:
