@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,8 @@ import sqlalchemy
 from sqlalchemy import event, exc, pool
 
 from audiosearch.errors import LibraryError, LibraryNotFound
+from audiosearch.store.faults import database_fault
+from audiosearch.store.filesystem import file_system_type, is_network
 
 DATABASE = "library.db"
 _BUSY_SECONDS = 60.0
@@ -57,12 +60,29 @@ def engine(database: Path, *, write: bool) -> sqlalchemy.Engine:
 def connect_writer(database: Path) -> sqlite3.Connection:
     """A connection for the holder of the writer lock: write-ahead log, every commit forced to the disk."""
     connection = _connect(f"file:{quote(os.fsencode(database))}?mode=rw")
-    # On file systems without shared memory SQLite stays with its rollback journal: readers then wait for commits.
-    connection.execute("PRAGMA journal_mode=WAL")
+    # Where SQLite finds no shared memory it stays with its rollback journal by itself: see `journal_note`.
+    connection.execute(f"PRAGMA journal_mode={'DELETE' if is_network(database) else 'WAL'}")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA cache_size=-65536")
     return connection
+
+
+def journal_note(database: Path) -> str | None:
+    """What to tell a user whose library is where a write-ahead log cannot work; for the holder of the writer lock."""
+    connection = connect_writer(database)
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    finally:
+        connection.close()
+    if mode == "wal":
+        return None
+    kind = file_system_type(database)
+    where = f" ({kind})" if kind else ""
+    return (
+        f"{database.parent} is on a file system where a write-ahead log cannot work{where}: queries wait while a commit "
+        "is written. A local disk would do better"
+    )
 
 
 def connect_reader(database: Path) -> sqlite3.Connection:
@@ -85,8 +105,23 @@ def connect_reader(database: Path) -> sqlite3.Connection:
             return _probed(_connect(f"{uri}?immutable=1", _Immutable))
         # A writer that closes takes its log away; opening in that moment fails, and a little later does not.
         if time.monotonic() > give_up:
-            raise LibraryError(f"{database} cannot be opened: {problem}") from problem
+            raise database_fault(database, problem) or LibraryError(
+                f"{database} cannot be opened: {problem}"
+            ) from problem
         time.sleep(0.01)
+
+
+@contextmanager
+def database_faults(database: Path) -> Iterator[None]:
+    """Raise what the disk did to the database as a LibraryError that says so."""
+    try:
+        yield
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        original = error.orig if isinstance(error, exc.DBAPIError) else error
+        fault = database_fault(database, original) if isinstance(original, sqlite3.Error) else None
+        if fault is None:
+            raise
+        raise fault from error
 
 
 class _Immutable(sqlite3.Connection):

@@ -6,9 +6,11 @@ changes nothing.
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import socket
+import sys
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,9 +41,7 @@ class WriterLock:
         except OSError as error:
             raise LibraryError(f"{directory}: cannot write here ({error.strerror}); check its permissions") from error
         with suppress(OSError):
-            self._note.write_text(
-                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}), encoding="utf-8"
-            )
+            self._note.write_text(json.dumps(_myself()), encoding="utf-8")
 
     def release(self) -> None:
         """Let the next writer in. Calling it again does nothing."""
@@ -51,13 +51,20 @@ class WriterLock:
             self._lock.release()
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def _myself() -> dict[str, object]:
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    program = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]) if sys.argv else ""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user without a name
+        user = ""
+    return {"pid": os.getpid(), "program": program, "user": user, "host": socket.gethostname(), "since": since}
 
 
 def _describe(note: Path) -> str:
     try:
         holder = json.loads(note.read_text(encoding="utf-8"))
-        return f"process {int(holder['pid'])} on {holder['host']}, since {holder['since']}"
+        program = f" (`{holder['program']}` of {holder['user'] or 'nobody known'})" if holder.get("program") else ""
+        return f"process {int(holder['pid'])}{program} on {holder['host']}, since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "it left no name"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from audiosearch.errors import SchemaError
 from audiosearch.store import connection as connections
-from audiosearch.store.vectors import sync_directory
+from audiosearch.store.faults import database_fault
+from audiosearch.store.filesystem import sync_directory
 
 REVISIONS = ("0001",)  # oldest first; a test holds this equal to what `migrations/` has
 
@@ -23,7 +24,9 @@ def revision(connection: sqlite3.Connection) -> str | None:
     """The database's revision, or None if it is not a library's."""
     try:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.DatabaseError:
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith("no such"):
+            raise
         return None
     return str(row[0]) if row else None
 
@@ -38,7 +41,9 @@ def needs_upgrade(database: Path) -> bool:
         with closing(connections.connect_reader(database)) as connection:
             found = revision(connection)
     except sqlite3.DatabaseError as error:
-        raise SchemaError(f"{database} is not a library ({error}); choose another directory") from error
+        # One that begins like a database and then is not is damaged; one that never was is something else's.
+        fault = None if "not a database" in str(error) else database_fault(database, error)
+        raise fault or SchemaError(f"{database} is not a library ({error}); choose another directory") from error
     if found is None:
         raise SchemaError(f"{database} is not an audiosearch library; choose another directory")
     if found not in REVISIONS:

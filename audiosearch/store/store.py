@@ -12,7 +12,6 @@ inside `with store.snapshot():`. A reader sees exactly the commits that were com
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +24,10 @@ from numpy.typing import NDArray
 
 from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError
 from audiosearch.store import connection as connections
-from audiosearch.store import reading, schema, writing
+from audiosearch.store import reading, schema, spaces, writing
+from audiosearch.store.connection import database_faults
+from audiosearch.store.faults import disk_faults
+from audiosearch.store.filesystem import make_directories
 from audiosearch.store.lock import WriterLock
 from audiosearch.store.records import (
     Changes,
@@ -63,10 +65,12 @@ class Store:
     def __init__(self, directory: Path, lock: WriterLock | None) -> None:
         self.directory = directory
         self._lock = lock
-        self._engine = connections.engine(directory / connections.DATABASE, write=lock is not None)
+        self._database = directory / connections.DATABASE
+        self._engine = connections.engine(self._database, write=lock is not None)
         self._thread = threading.local()  # .connection: the snapshot this thread is in
         self._committing = threading.Lock()
         self._shards: dict[int, Shards] = {}
+        self.journal_note: str | None = None  # for a writer: that the file system cannot do what a library wants
 
     @classmethod
     def create(cls, directory: str | os.PathLike[str]) -> Store:
@@ -78,22 +82,26 @@ class Store:
         """
         home = Path(directory).absolute()
         try:
-            home.mkdir(parents=True, exist_ok=True)
+            make_directories(home)
         except OSError as error:
             raise LibraryError(f"{home}: cannot make a library here ({error.strerror})") from error
         lock = WriterLock(home)
         try:
             if (home / connections.DATABASE).exists():
                 raise LibraryError(f"{home} is a library already")
-            schema.create(home / connections.DATABASE)
+            with disk_faults(home), database_faults(home / connections.DATABASE):
+                schema.create(home / connections.DATABASE)
             return cls(home, lock)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str], *, write: bool = False) -> Store:
+    def open(cls, directory: str | os.PathLike[str], *, write: bool = False, repair: bool = False) -> Store:
         """Open a library to read, or as its one writer. A writer upgrades an older schema, after a backup.
+
+        A writer also cuts off what a crash left behind the committed rows; with `repair` that is left to
+        `repair.repair`, which copes with missing rows.
 
         Raises:
             LibraryNotFound: there is none.
@@ -112,10 +120,14 @@ class Store:
             return cls(home, None)
         lock = WriterLock(home)
         try:
-            if schema.needs_upgrade(database):
-                schema.upgrade(database)
-            store = cls(home, lock)
-            store._cut_shards()
+            with disk_faults(home), database_faults(database):
+                if schema.needs_upgrade(database):
+                    schema.upgrade(database)
+                store = cls(home, lock)
+                store.journal_note = connections.journal_note(database)
+                if not repair:
+                    store.cut_shards()
+                    store._sweep()
             return store
         except BaseException:
             lock.release()
@@ -160,10 +172,45 @@ class Store:
     def add_space(self, spec: SpaceSpec, *, default: bool | None = None) -> Space:
         """The space of `spec`, made if it is new. The first that is no aspect becomes the default, which
         `default=True` changes."""
-        if not re.fullmatch(r"[0-9A-Za-z_-]+", spec.fingerprint):
+        if not spaces.FOLDER_NAME.fullmatch(spec.fingerprint):
             raise ValueError(f"{spec.fingerprint!r} cannot name a folder")
+        if self.space(spec.fingerprint) is None:
+            self._sweep()  # one that was dropped and comes again begins with no shard
         with self._write() as connection:
             return writing.add_space(connection, spec, default)
+
+    def find_space(self, name: str) -> Space:
+        """The one space that `name` means: the beginning of its fingerprint, its model or its instruction.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        return spaces.named(self.spaces(), name)
+
+    def set_default(self, space: Space) -> None:
+        """Let queries search this space when none is named.
+
+        Raises:
+            UsageError: it is an aspect.
+        """
+        with self._write() as connection:
+            spaces.set_default(connection, space)
+
+    def drop_space(self, space: Space) -> None:
+        """Forget a space and its vectors; its files go when the library is next opened for writing.
+
+        Raises:
+            UsageError: it is the default, and another space could be.
+        """
+        with self._committing, self._write() as connection:
+            spaces.drop(connection, space)
+        self._shards.pop(space.id, None)
+
+    def missing_files(self, space_id: int) -> list[tuple[int, str, bytes]]:
+        """(recording, root, path in it) of every file whose recording is not complete in the space; the copies of a
+        recording come one after another."""
+        with self._read() as connection:
+            return [(id_, os.fsdecode(root), path) for id_, root, path in spaces.missing_files(connection, space_id)]
 
     def roots(self) -> list[tuple[int, str]]:
         """(id, absolute path) of every root."""
@@ -203,7 +250,7 @@ class Store:
         Raises:
             ValueError: the batch contradicts itself, names an unknown recording, or lacks a vector that is not stored.
             SpaceMismatch: a vector has another dimension than the space.
-            OSError: the vectors could not be written.
+            LibraryError: the disk is full, read-only or gone.
         """
         with self._committing, self._write() as connection:
             return writing.commit(connection, self._shard_files(space_id), space_id, batch)
@@ -279,7 +326,7 @@ class Store:
         if current is not None:
             yield current
             return
-        with self._engine.connect() as connection, connection.begin():
+        with database_faults(self._database), self._engine.connect() as connection, connection.begin():
             self._thread.connection = connection
             try:
                 yield connection
@@ -289,7 +336,7 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[sqlalchemy.Connection]:
         assert self._lock is not None, "the library is open to read only"
-        with self._engine.connect() as connection:
+        with database_faults(self._database), self._engine.connect() as connection:
             connection = connection.execution_options(immediate=True)
             with connection.begin():
                 yield connection
@@ -301,13 +348,17 @@ class Store:
             self._shards[space_id] = Shards(self.directory / "vectors" / spec.fingerprint, spec.dim)
         return self._shards[space_id]
 
-    def _cut_shards(self) -> None:
+    def cut_shards(self) -> None:
         """Take away what a crash left behind the committed rows."""
         with self._read() as connection:
             committed = reading.committed_rows(connection)
             known = reading.spaces(connection)
         for each in known:
             self._shard_files(each.id).cut(committed.get(each.id, {}))
+
+    def _sweep(self) -> None:
+        """Take away the files of spaces that were dropped."""
+        spaces.sweep(self.directory, {each.spec.fingerprint for each in self.spaces()})
 
 
 def _bytes_below(directory: Path) -> int:

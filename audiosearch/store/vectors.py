@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 import google_crc32c
@@ -16,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosearch.errors import LibraryError
+from audiosearch.store.faults import disk_faults
+from audiosearch.store.filesystem import sync_directory
 from audiosearch.types import Vectors
 
 SHARD_BYTES = 256 << 20  # a shard that has reached this size gets no further rows
 _ROW_TYPE = np.dtype("<f2")
+_DAMAGED = "see `audiosearch verify`, or restore a backup"
+_GAP_BYTES = 16 << 10  # rows that lie closer than this are read in one go, with what is between them
 
 
 def row_bytes(dim: int) -> int:
@@ -51,7 +56,6 @@ class Shards:
     def __init__(self, directory: Path, dim: int) -> None:
         self.directory = directory
         self.dim = dim
-        self._maps: dict[int, np.memmap] = {}
 
     def path(self, shard: int) -> Path:
         """Where a shard's rows are."""
@@ -62,27 +66,29 @@ class Shards:
         return (shard + 1, 0) if rows * row_bytes(self.dim) >= SHARD_BYTES else (shard, rows)
 
     def append(self, shard: int, first_row: int, data: bytes) -> None:
-        """Write rows at `first_row`, the end of the committed rows, and force them to the disk."""
-        new = first_row == 0
-        if new and not self.directory.is_dir():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            sync_directory(self.directory.parent)
-            sync_directory(self.directory.parent.parent)
+        """Write rows at `first_row`, the end of the committed rows, and force them to the disk.
+
+        Raises:
+            LibraryError: the disk is full, read-only or gone; nothing of it counts.
+        """
         start = first_row * row_bytes(self.dim)
-        with _opened(self.path(shard), os.O_RDWR | os.O_CREAT) as handle:
-            _cut(handle, start, self.path(shard))
-            try:
-                os.lseek(handle, start, os.SEEK_SET)
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(handle, view) :]
-                os.fsync(handle)
-            except OSError:
-                with suppress(OSError):  # a full disk: give the space back now; opening would do it anyway
-                    os.ftruncate(handle, start)
-                raise
-        if new:
-            sync_directory(self.directory)
+        with disk_faults(self.path(shard)):
+            if first_row == 0:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            with _opened(self.path(shard), os.O_RDWR | os.O_CREAT) as handle:
+                _cut(handle, start, self.path(shard))
+                try:
+                    os.lseek(handle, start, os.SEEK_SET)
+                    _write(handle, data)
+                    os.fsync(handle)
+                except OSError:
+                    with suppress(OSError):  # a full disk: give the space back now; opening would do it anyway
+                        os.ftruncate(handle, start)
+                    raise
+            if first_row == 0:
+                # All names on the way, whoever made them: a writer that was killed here has made and not forced them.
+                for folder in (self.directory, self.directory.parent, self.directory.parent.parent):
+                    sync_directory(folder)
 
     def cut(self, committed: dict[int, int]) -> None:
         """Remove what no commit knows of: rows past the committed ones, and shards without any.
@@ -90,60 +96,104 @@ class Shards:
         Raises:
             LibraryError: committed rows are missing.
         """
-        present = {int(path.stem): path for path in self.directory.glob("*.f16") if path.stem.isdigit()}
-        for shard, path in present.items():
-            if shard not in committed:
-                path.unlink()
+        present = self.sizes()
+        for shard in present.keys() - committed.keys():
+            self.path(shard).unlink()
         for shard, rows in committed.items():
             path = self.path(shard)
             if shard not in present:
-                raise LibraryError(f"{path} is missing; restore it from a backup of the library")
-            if path.stat().st_size != rows * row_bytes(self.dim):
+                raise LibraryError(f"{path} is missing; see `audiosearch verify`, or restore a backup of the library")
+            if present[shard] != rows * row_bytes(self.dim):
                 with _opened(path, os.O_RDWR) as handle:
                     _cut(handle, rows * row_bytes(self.dim), path)
                     os.fsync(handle)
+
+    def fill(self, shard: int, rows: int) -> None:
+        """Make the shard hold at least `rows` rows, zeros at the end; the file is made if it is missing.
+
+        For a repair: a file whose committed rows are lost keeps its length, so that a row keeps its number.
+        """
+        with disk_faults(self.path(shard)):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with _opened(self.path(shard), os.O_RDWR | os.O_CREAT) as handle:
+                if os.fstat(handle).st_size < rows * row_bytes(self.dim):
+                    os.ftruncate(handle, rows * row_bytes(self.dim))
+                os.fsync(handle)
+            sync_directory(self.directory)
+
+    def sizes(self) -> dict[int, int]:
+        """Bytes of every shard that is there."""
+        found = {}
+        for path in self.directory.glob("*.f16"):
+            if path.stem.isdigit():
+                with suppress(FileNotFoundError):  # the writer may take one away
+                    found[int(path.stem)] = path.stat().st_size
+        return found
+
+    def group(self, shard: int, first_row: int, rows: int) -> bytes:
+        """The bytes of a commit group; fewer than they should be if the file ends before.
+
+        Raises:
+            FileNotFoundError: the shard is not there.
+        """
+        with self.path(shard).open("rb") as file:
+            file.seek(first_row * row_bytes(self.dim))
+            return file.read(rows * row_bytes(self.dim))
 
     def read(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> Vectors:
         """Unit rows [n, dim] at (shard, row) pairs, in their order.
 
         Raises:
-            LibraryError: a shard is missing or too short.
+            LibraryError: a shard is missing, too short, or cannot be read.
         """
         stored = np.empty((len(rows), self.dim), _ROW_TYPE)
         for shard in np.unique(shards):
             here = np.flatnonzero(shards == shard)
-            wanted = rows[here]
-            stored[here] = self._map(int(shard), int(wanted.max()) + 1)[wanted]
+            stored[here] = self._rows(int(shard), rows[here])
         vectors = stored.astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
-    def _map(self, shard: int, rows: int) -> np.memmap:
-        """A read-only map of at least `rows` rows. Files only grow past rows a reader can know of."""
-        mapped = self._maps.get(shard)
-        if mapped is None or len(mapped) < rows:
-            path = self.path(shard)
-            try:
-                present = path.stat().st_size // row_bytes(self.dim)
-                if present < rows:
-                    raise LibraryError(f"{path} has {present} of {rows} committed rows; restore it from a backup")
-                mapped = np.memmap(path, _ROW_TYPE, mode="r", shape=(present, self.dim))
-            except OSError as error:
-                raise LibraryError(f"{path} cannot be read ({error.strerror}); restore it from a backup") from error
-            self._maps[shard] = mapped
-        return mapped
+    def _rows(self, shard: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Stored rows [n, dim]. Read, not mapped: a share that goes away under a map kills the process."""
+        path, width = self.path(shard), row_bytes(self.dim)
+        wanted, back = np.unique(rows, return_inverse=True)
+        breaks = np.flatnonzero(np.diff(wanted) * width > _GAP_BYTES) + 1
+        found = np.empty((len(wanted), self.dim), _ROW_TYPE)
+        try:
+            with path.open("rb", buffering=0) as file:
+                for begin, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(wanted)], strict=True):
+                    first, last = int(wanted[begin]), int(wanted[end - 1])
+                    block = np.empty((last - first + 1, self.dim), _ROW_TYPE)
+                    if _read_into(file, first * width, block) < block.nbytes:
+                        present = path.stat().st_size // width
+                        raise LibraryError(f"{path} has {present} of {last + 1} committed rows; {_DAMAGED}")
+                    found[begin:end] = block[wanted[begin:end] - first]
+        except OSError as error:
+            raise LibraryError(f"{path} cannot be read ({error.strerror}); {_DAMAGED}") from error
+        return found[back]
 
 
-def sync_directory(directory: Path) -> None:
-    """Make new names in a directory survive a power cut, where the system has a way to ask for it."""
-    with suppress(OSError), _opened(directory, os.O_RDONLY) as handle:
-        os.fsync(handle)
+def _read_into(file: FileIO, start: int, block: NDArray[np.float16]) -> int:
+    """Fill the block from byte `start` on; how many bytes there were."""
+    view = memoryview(block).cast("B")
+    file.seek(start)
+    done = 0
+    while done < len(view) and (more := file.readinto(view[done:])):
+        done += more
+    return done
+
+
+def _write(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def _cut(handle: int, size: int, path: Path) -> None:
     present = os.fstat(handle).st_size
     if present < size:
-        raise LibraryError(f"{path} has {present} of {size} committed bytes; restore it from a backup of the library")
+        raise LibraryError(f"{path} has {present} of {size} committed bytes; {_DAMAGED}")
     if present > size:
         os.ftruncate(handle, size)
 

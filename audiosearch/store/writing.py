@@ -52,7 +52,7 @@ def commit(connection: Connection, shards: Shards, space_id: int, batch: CommitB
     Raises:
         ValueError: the batch contradicts itself or names what is not stored.
         SpaceMismatch: a vector has not the space's dimension.
-        OSError: the vectors could not be written.
+        LibraryError: the vectors could not be written.
     """
     recording_ids = _recordings(connection, batch)
     chunk_ids = _chunks(connection, recording_ids, batch.chunks)
