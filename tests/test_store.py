@@ -257,7 +257,7 @@ def test_a_full_disk_loses_only_the_batch(store: Store, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patch:
         patch.setattr(vectors_module.os, "write", write_half)
-        with pytest.raises(LibraryError, match="the disk is full .No space .+; what was committed is kept"):
+        with pytest.raises(LibraryError, match=r"the disk is full .No space .+; what was committed is kept"):
             store.commit(1, whole(1, "wind", list(unit(2, 3))))
     assert shard_size(store) == 2 * DIM * 2 and alive(store) == [1, 2]
     store.commit(1, whole(1, "wind", list(unit(2, 3))))

@@ -80,8 +80,8 @@ def journal_note(database: Path) -> str | None:
     kind = file_system_type(database)
     where = f" ({kind})" if kind else ""
     return (
-        f"{database.parent} is on a file system where a write-ahead log cannot work{where}: queries wait while a commit "
-        "is written. A local disk would do better"
+        f"{database.parent} is on a file system where a write-ahead log cannot work{where}: queries wait while a "
+        "commit is written. A local disk would do better"
     )
 
 

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 # SQLite's write-ahead log needs memory that all readers share, which these do not give across machines.
-NETWORK = frozenset(
-    "9p afpfs afs beegfs ceph cifs coda davfs fuse.davfs2 fuse.gcsfuse fuse.glusterfs fuse.rclone fuse.s3fs fuse.smbnetfs "
-    "fuse.sshfs fuse.vmhgfs-fuse glusterfs gpfs lustre ncpfs nfs nfs4 orangefs pvfs2 smb2 smb3 smbfs vboxsf webdav".split()
-)
+# fmt: off
+NETWORK = frozenset({
+    "9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.davfs2", "fuse.gcsfuse",
+    "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.smbnetfs", "fuse.sshfs", "fuse.vmhgfs-fuse",
+    "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "orangefs", "pvfs2", "smb2", "smb3", "smbfs",
+    "vboxsf", "webdav",
+})
+# fmt: on
 _NO_DIRECTORY_SYNC = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.EINVAL, errno.EBADF, errno.ENOTSUP}
 _MOUNTS = Path("/proc/self/mounts")
 

@@ -66,5 +66,5 @@ def _describe(note: Path) -> str:
         holder = json.loads(note.read_text(encoding="utf-8"))
         program = f" (`{holder['program']}` of {holder['user'] or 'nobody known'})" if holder.get("program") else ""
         return f"process {int(holder['pid'])}{program} on {holder['host']}, since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "it left no name"
