@@ -44,7 +44,8 @@ class LiveIndex:
         """Take in what was committed since; returns whether anything was. Costs one short query if nothing was."""
         with self._lock:
             index = self._loaded()
-            if self._store.max_seq(self.space.id) == self.seq:
+            # Below it: this thread's snapshot is older than the one that another thread brought the index to.
+            if self._store.max_seq(self.space.id) <= self.seq:
                 return False
             try:
                 return self._catch_up(index)

@@ -5,21 +5,32 @@
         for hit in library.query("dog barking in rain").hits:
             ...
 
-Nothing is printed, and a part is imported, opened or loaded only when it is first needed. One object serves one thread
-at a time; any number of processes may read one library while one of them ingests.
+Nothing is printed, and a part is imported, opened or loaded only when it is first needed. Any number of threads may
+query one object, and any number of processes one library, while one of them ingests: each query answers by what was
+committed when it began.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from audiosearch.config import DEFAULT_MODEL, Settings, load_settings
-from audiosearch.errors import LibraryNotFound, SchemaError, SpaceMismatch, UsageError
-from audiosearch.types import Answer, FailedFile, IngestProgress, IngestSummary, ModelDescription, Space, Status
+from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError, SpaceMismatch, UsageError
+from audiosearch.types import (
+    Answer,
+    FailedFile,
+    IngestProgress,
+    IngestSummary,
+    ModelDescription,
+    Space,
+    SpaceStatus,
+    Status,
+)
 
 if TYPE_CHECKING:
     from audiosearch.embed.base import AudioTextEmbedder
@@ -58,6 +69,7 @@ class Library:
     def __init__(self, settings: Settings, models: Models) -> None:
         self.settings = settings
         self._models = models
+        self._opening = threading.RLock()  # held to open or load what is not there yet
         self._reader: Store | None = None
         self._indexes: dict[int, LiveIndex] = {}
         self._embedders: dict[str, AudioTextEmbedder] = {}
@@ -117,7 +129,6 @@ class Library:
         `interrupted`. Raises LibraryLocked if another process is writing, UsageError for a path that does not exist,
         ModelError. A file that cannot be read raises nothing: see `IngestSummary.failed`.
         """
-        from audiosearch import index_cache
         from audiosearch.chunk import HOP_SECONDS, WINDOW_SECONDS
         from audiosearch.ingest.pipeline import ingest
         from audiosearch.store.store import Store
@@ -143,12 +154,11 @@ class Library:
                 window_seconds=window,
                 hop_seconds=hop,
                 workers=workers or settings.workers,
+                limits=settings.limits,
                 progress=progress,
                 cancelled=cancelled,
             )
-            # Who pressed Ctrl-C should not wait: the index is a cache, and a reader catches up on what was not saved.
-            for space in [] if summary.interrupted else store.spaces():
-                index_cache.save_generation(store, space)
+            self._save_indexes(store, summary)
         return summary
 
     def query(
@@ -187,7 +197,65 @@ class Library:
             rerank=self.settings.rerank,
             rerank_seconds=self.settings.rerank_seconds,
         )
-        return engine.answer(query, sources)
+        known = sources.store.spaces()
+        try:
+            return engine.answer(query, sources)
+        except LibraryError:
+            if sources.store.spaces() == known:
+                raise
+        return engine.answer(query, sources)  # a space was dropped meanwhile; the others can answer
+
+    def spaces(self) -> tuple[SpaceStatus, ...]:
+        """The spaces, oldest first. One is full when its `recordings` are as many as `status().recordings`."""
+        return self.status().spaces
+
+    def set_default_space(self, name: str) -> None:
+        """Search the space `name` from now on, and ingest as it was made.
+
+        A space's name is the beginning of its fingerprint, or its model or instruction where no other space has the
+        same. Raises UsageError (none, or several of that name; an aspect) and LibraryLocked.
+        """
+        from audiosearch.store.store import Store
+
+        with Store.open(self.directory, write=True) as store:
+            store.set_default(store.find_space(name))
+
+    def drop_space(self, name: str) -> None:
+        """Forget a space: its vectors are out of every answer from now on; the disk is freed when the library is next
+        opened to write. Raises UsageError (also for the default one while others could be it) and LibraryLocked."""
+        from audiosearch.store.store import Store
+
+        with Store.open(self.directory, write=True) as store:
+            store.drop_space(store.find_space(name))
+
+    def resume_space(
+        self,
+        name: str,
+        *,
+        workers: int | None = None,
+        progress: Callable[[IngestProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> IngestSummary:
+        """Embed what the library knows and the space `name` lacks, with the space's own model, window, hop and
+        instruction. Else as `ingest`. Raises UsageError, SpaceMismatch if that model is no longer the same, and what
+        `ingest` raises."""
+        from audiosearch.ingest.resume import resume
+        from audiosearch.store.store import Store
+
+        with Store.open(self.directory, write=True) as store:
+            space = store.find_space(name)
+            description = self._describe(self.settings.model or space.spec.model_name)
+            summary = resume(
+                store,
+                space,
+                description,
+                lambda: self._embedder(description.name, description.fingerprint),
+                workers=workers or self.settings.workers,
+                progress=progress,
+                cancelled=cancelled,
+            )
+            self._save_indexes(store, summary)
+        return summary
 
     def status(self) -> Status:
         """What the library holds, space by space."""
@@ -214,36 +282,51 @@ class Library:
         self.close()
 
     def _store(self) -> Store:
-        if self._reader is None:
-            from audiosearch.store.store import Store
+        with self._opening:
+            if self._reader is None:
+                from audiosearch.store.store import Store
 
-            self._reader = Store.open(self.directory)
-        return self._reader
+                self._reader = Store.open(self.directory)
+            return self._reader
 
     def _index(self, space: Space) -> LiveIndex:
-        if space.id not in self._indexes:
-            from audiosearch.index_cache import open_index
+        with self._opening:
+            if space.id not in self._indexes:
+                from audiosearch.index_cache import open_index
 
-            self._indexes[space.id] = open_index(self._store(), space)
-        return self._indexes[space.id]
+                alive = {each.id for each in self._store().spaces()}
+                self._indexes = {id_: index for id_, index in self._indexes.items() if id_ in alive}
+                self._indexes[space.id] = open_index(self._store(), space)
+            return self._indexes[space.id]
+
+    def _save_indexes(self, store: Store, summary: IngestSummary) -> None:
+        # Who pressed Ctrl-C should not wait: the index is a cache, and a reader catches up on what was not saved.
+        from audiosearch import index_cache
+
+        for space in [] if summary.interrupted else store.spaces():
+            index_cache.save_generation(store, space)
 
     def _describe(self, name: str) -> ModelDescription:
         # Once per model: the weights are hashed for it. A model that is replaced meanwhile counts for the next Library.
-        if name not in self._descriptions:
-            self._descriptions[name] = self._models.describe(name)
-        return self._descriptions[name]
+        with self._opening:
+            if name not in self._descriptions:
+                self._descriptions[name] = self._models.describe(name)
+            return self._descriptions[name]
 
     def _embedder(self, name: str, fingerprint: str) -> AudioTextEmbedder:
-        """The model `name`, loaded once, checked to be the one that `fingerprint` names."""
-        if fingerprint not in self._embedders:
-            embedder = self._models.load(name, device=self.settings.device, dtype=self.settings.dtype)
-            if embedder.fingerprint != fingerprint:
-                raise SpaceMismatch(
-                    f"the model {name} is not the one whose vectors are stored (it has changed since): "
-                    "run `audiosearch ingest` on the same folders again"
-                )
-            self._embedders[fingerprint] = embedder
-        return self._embedders[fingerprint]
+        """The model `name`, loaded once, checked to be the one that `fingerprint` names, for any thread."""
+        with self._opening:
+            if fingerprint not in self._embedders:
+                from audiosearch.embed.shared import one_at_a_time
+
+                embedder = self._models.load(name, device=self.settings.device, dtype=self.settings.dtype)
+                if embedder.fingerprint != fingerprint:
+                    raise SpaceMismatch(
+                        f"the model {name} is not the one whose vectors are stored (it has changed since): "
+                        "run `audiosearch ingest` on the same folders again"
+                    )
+                self._embedders[fingerprint] = one_at_a_time(embedder)
+            return self._embedders[fingerprint]
 
     def _embedder_of(self, space: Space) -> AudioTextEmbedder:
         # By the name asked for: the same weights may have another name on this machine than where they were ingested.

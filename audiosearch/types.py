@@ -30,6 +30,41 @@ class MediaInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Field:
+    """One thing a file says of itself; a name may occur more than once. Names and sources: docs/ingest.md."""
+
+    name: str
+    value: str
+    source: str  # "tag", "info", "bext", "ixml" or "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A place in a recording that the file names: a cue point (no end), a region or a chapter."""
+
+    start_seconds: float
+    end_seconds: float | None = None
+    label: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a file says of itself beside its sound. It belongs to the file: a copy may be tagged otherwise.
+
+    `recorded_at` is when the sound began by the clock on the wall: ISO 8601, a day or a second, with an offset only
+    where the file states one, so that it sorts as text. `time_reference_samples` counts from midnight (BWF), at the
+    recording's own rate.
+    """
+
+    fields: tuple[Field, ...] = ()
+    markers: tuple[Marker, ...] = ()
+    recorded_at: str | None = None
+    recorded_at_source: str | None = None
+    time_reference_samples: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A span of a recording and, while it travels to the model, its sound.
 
@@ -165,12 +200,15 @@ class IngestSummary:
 
 @dataclass(frozen=True, slots=True)
 class SpaceStatus:
-    """One line of `status`."""
+    """One line of `status`. `recordings` are complete in the space; it is full when that equals `Status.recordings`."""
 
     name: str
     model: str
     document_instruction: str
+    is_aspect: bool  # `document_instruction` is the user's
     is_default: bool
+    window_seconds: float
+    hop_seconds: float
     dim: int
     recordings: int
     chunks: int

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosearch.errors import LibraryEmpty, SpaceMismatch, UsageError
+from audiosearch.errors import LibraryEmpty, LibraryError, SpaceMismatch, UsageError
 from audiosearch.query.candidates import DEPTH, find_candidates
 from audiosearch.query.moments import Moment, ScoredChunk, find_moments
 from audiosearch.query.rerank import ReadSpan, rerank
@@ -219,6 +219,8 @@ def _query_vector(
 def _candidates(sources: Sources, space: Space, vector: NDArray[np.float32], k: int) -> list[ScoredChunk]:
     index = sources.index(space)
     with sources.store.snapshot():  # index and rows of one state, however much is committed meanwhile
+        if all(each.id != space.id for each in sources.store.spaces()):
+            raise LibraryError(f"{sources.store.directory}: the space was dropped while it was searched; ask again")
         index.refresh()
         found = find_candidates(sources.store, index, vector, moments=k, at_least=max(DEPTH, sources.rerank))
         if not found and not sources.store.status().recordings:
