@@ -40,15 +40,21 @@ def probe(path: str) -> MediaInfo:
 
 
 def decode(
-    path: str, *, sample_rate: int = SAMPLE_RATE, block_seconds: float = 2.0, warnings: list[str] | None = None
+    path: str,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    block_seconds: float = 2.0,
+    warnings: list[str] | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> Iterator[Samples]:
     """Blocks of mono float32 at `sample_rate` in [-1, 1], shape (n,), front to back; memory is bounded by the block.
 
     A file that is cut off or damaged yields everything up to the cut and adds a line to `warnings`. Samples that are
-    not finite become 0, with a warning. Raises MediaError if nothing comes out, or the file cannot be read to its end.
+    not finite become 0, with a warning. `progress` is called with every read and packet; what it raises ends it.
+    Raises MediaError if nothing comes out, or the file cannot be read to its end.
     """
     notes = warnings if warnings is not None else []
-    with opened(path) as media:
+    with opened(path, progress) as media:
         yield from _within_range(_blocks(media.frames(notes), sample_rate, round(block_seconds * sample_rate)), notes)
         media.check_length(notes)
 
@@ -87,12 +93,17 @@ def read_span(
 
 
 def packet_hash(path: str, progress: Callable[[], None] = lambda: None) -> bytes:
-    """BLAKE2b-128 of the audio stream's packets and of what its decoder is told. 16 bytes; nothing is decoded.
+    """What `read_packets` says of the file's packets. 16 bytes. Raises MediaError."""
+    return read_packets(path, progress)[0]
 
-    Names and tags are no part of it: a renamed or retagged file is the same recording. `progress` is called now and
-    then. Raises MediaError.
+
+def read_packets(path: str, progress: Callable[[], None] = lambda: None) -> tuple[bytes, MediaInfo]:
+    """BLAKE2b-128 of the audio stream's packets and of what its decoder is told, and what `probe` says.
+
+    Nothing is decoded. Names and tags are no part of the hash: a renamed or retagged file is the same recording.
+    `progress` is called with every read and packet. Raises MediaError.
     """
-    with opened(path) as media:
+    with opened(path, progress) as media:
         digest = hashlib.blake2b(digest_size=16)
         info = media.info()
         setup = _without_comments(info.codec, media.stream.codec_context.extradata or b"")
@@ -101,10 +112,9 @@ def packet_hash(path: str, progress: Callable[[], None] = lambda: None) -> bytes
         for packet in media.packets([]):
             digest.update(packet)
             size += packet.size
-            progress()
         if not size:
             media.fail("empty", "it has a header and no sound")
-        return digest.digest()
+        return digest.digest(), info
 
 
 def _blocks(frames: Iterator[AudioFrame], sample_rate: int, block_samples: int, skip: int = 0) -> Iterator[Samples]:

@@ -22,6 +22,25 @@ PREFIX = "AUDIOSEARCH_"
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What reading one file may cost before it is given up; the rest of an ingest goes on.
+
+    A setting is called like the field, after `file_`.
+    """
+
+    stall_seconds: float = 120.0  # without progress
+    # Altogether: stall_seconds, and a second for every so many seconds of sound and MB of file.
+    min_speed: float = 1.0
+    memory_mb: int = 1024  # of its decode process, beyond what that has when it starts
+    max_hours: float = 240.0  # of sound
+    # Of sound, beyond the first hour; the leanest codecs take about ten bytes a second.
+    max_seconds_per_byte: float = 1.0
+
+
+_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What steers one library. None means "not said": the library's default space, the hardware or the constant named
     beside the field decides."""
@@ -35,6 +54,22 @@ class Settings:
     workers: int | None = None  # decode processes; None: by the number of cores
     rerank: int = 50  # candidates re-embedded under an instruction that has no space of its own
     rerank_seconds: float = 2.0  # time for that
+    file_stall_seconds: float = _LIMITS.stall_seconds  # these: see Limits
+    file_min_speed: float = _LIMITS.min_speed
+    file_memory_mb: int = _LIMITS.memory_mb
+    file_max_hours: float = _LIMITS.max_hours
+    file_max_seconds_per_byte: float = _LIMITS.max_seconds_per_byte
+
+    @property
+    def limits(self) -> Limits:
+        """What reading one file may cost."""
+        return Limits(
+            stall_seconds=self.file_stall_seconds,
+            min_speed=self.file_min_speed,
+            memory_mb=self.file_memory_mb,
+            max_hours=self.file_max_hours,
+            max_seconds_per_byte=self.file_max_seconds_per_byte,
+        )
 
 
 # Annotations are strings here, so the accepted types are spelled once more: TOML gives int where a float is meant.
@@ -47,6 +82,11 @@ _TYPES: dict[str, type] = {
     "workers": int,
     "rerank": int,
     "rerank_seconds": float,
+    "file_stall_seconds": float,
+    "file_min_speed": float,
+    "file_memory_mb": int,
+    "file_max_hours": float,
+    "file_max_seconds_per_byte": float,
 }
 _MAY_BE_ZERO = frozenset({"rerank", "rerank_seconds"})
 

@@ -6,9 +6,11 @@ file can do wrong becomes a MediaError with its cause, or a note beside the soun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -33,23 +35,36 @@ _MAGIC = (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3",
 # Text and pictures that FFmpeg opens as if they were films.
 _NOT_FILMS = frozenset({"tty", "image2", "gif", "apng", "bin", "xbin", "adf", "idf"})
 _MAX_OGG_PAGE = 27 + 255 + 255 * 255
+# What can be meant by sound: from infrasound loggers to DSD. A header that says 1 Hz makes hours of a few bytes.
+_MIN_RATE, _MAX_RATE = 100, 20_000_000  # Hz
+_MAX_CHANNELS = 64  # that FFmpeg mixes
+_MAX_CLAIMED_SECONDS = 1e9  # a length that no header can mean
+
+
+def _nothing() -> None:
+    """No one wants to know."""
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Media]:
-    """Open the file and pick its best audio stream. Raises MediaError with the cause."""
+def opened(path: str, progress: Callable[[], None] = _nothing) -> Iterator[Media]:
+    """Open the file and pick its best audio stream. `progress` is called with every read and every packet.
+
+    Raises MediaError with the cause, and whatever `progress` raises.
+    """
     import av
 
     av.logging.set_level(None)  # FFmpeg's remarks on damaged files are no one's output
     try:
-        source = _Source(path)
+        source = _Source(path, progress)
     except OSError as error:
         _unreadable(path, error)
     try:
         head = _head(path, source)
         try:
             # A player's list must not make us read other files, or the network: nothing else is opened.
-            container = av.open(source, "r", metadata_errors="replace", buffer_size=1 << 17, io_open=_refuse)
+            container = av.open(source, "r", metadata_errors="surrogateescape", buffer_size=1 << 17, io_open=_refuse)
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError, ValueError) as error:
             _not_opened(path, source, head, error)
         with container:
@@ -58,7 +73,7 @@ def opened(path: str) -> Iterator[Media]:
             for other in container.streams:
                 if other.index != stream.index:
                     other.discard = av.stream.Discard.all
-            yield Media(path, source, container, stream, head)
+            yield Media(path, source, container, stream, head, progress)
     finally:
         source.close()
 
@@ -72,6 +87,7 @@ class Media:
     container: InputContainer
     stream: AudioStream
     head: bytes
+    progress: Callable[[], None] = field(default=_nothing, repr=False)
     decoded_seconds: float = 0.0
 
     def fail(self, cause: str, detail: str) -> NoReturn:
@@ -81,10 +97,13 @@ class Media:
     def info(self) -> MediaInfo:
         """What the container says."""
         context, duration = self.stream.codec_context, None
+        self._check_format(context.sample_rate or _MIN_RATE, context.layout.nb_channels or 1)
         if self.stream.duration is not None and self.stream.time_base is not None:
             duration = float(self.stream.duration * self.stream.time_base)
         elif self.container.duration is not None:
             duration = self.container.duration / 1e6
+        if duration is not None and not 0 <= duration < _MAX_CLAIMED_SECONDS:
+            duration = None
         return MediaInfo(
             self.path,
             self.container.format.name,
@@ -100,8 +119,11 @@ class Media:
 
         try:
             for packet in self.container.demux(self.stream):
+                self.progress()
                 if packet.size:
                     yield packet
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError) as error:
             self._check_source()
             notes.append(f"the container is damaged and was read up to there: {error.strerror or error}")
@@ -124,6 +146,8 @@ class Media:
                     break
                 continue
             frames = [frame for frame in frames if frame.samples]
+            for frame in frames:
+                self._check_format(frame.sample_rate, frame.layout.nb_channels)
             good += bool(frames)
             self.decoded_seconds += sum(frame.samples / frame.sample_rate for frame in frames)
             waiting += frames
@@ -157,12 +181,14 @@ class Media:
         return None
 
     def check_length(self, notes: list[str]) -> None:
-        """Add a note if the file was cut off: less sound, or fewer bytes, than its header announces."""
+        """Add a note if the sound is not as long as the header announces, or bytes of the file are missing."""
         announced = self.info().duration_seconds
         slack = 0.02 if self.stream.codec_context.name.startswith(("pcm_", "flac")) else 0.1
         size = _announced_bytes(self.head)
         if announced is not None and self._header_has_length() and self.decoded_seconds < 0.999 * announced - slack:
             notes.append(f"cut off: {self.decoded_seconds:.2f} s of the {announced:.2f} s its header announces")
+        elif announced is not None and self._header_has_length() and self.decoded_seconds > 1.5 * announced + 10:
+            notes.append(f"{self.decoded_seconds:.2f} s of sound, and its header announces {announced:.2f} s")
         elif size is not None and self.source.size() < size:
             notes.append(f"cut off: {self.source.size()} of the {size} bytes its header announces")
         elif self.container.format.name == "ogg" and not _ogg_ends(self.source.tail(2 * _MAX_OGG_PAGE)):
@@ -214,42 +240,72 @@ class Media:
             return any(tag in self.head for tag in (b"Xing", b"Info", b"VBRI"))
         return name in _EXACT_SEEK
 
+    def _check_format(self, sample_rate: int, channels: int) -> None:
+        if not _MIN_RATE <= sample_rate <= _MAX_RATE:
+            self.fail("corrupt", f"a sample rate of {sample_rate:,} Hz; sound has {_MIN_RATE} to {_MAX_RATE:,}")
+        if channels < 1:
+            self.fail("corrupt", "its sound has no channels")
+        if channels > _MAX_CHANNELS:
+            self.fail("too-large", f"{channels:,} channels; at most {_MAX_CHANNELS} can be mixed")
+
     def _check_source(self) -> None:
         if self.source.error is not None:
             _unreadable(self.path, self.source.error)
 
 
 class _Source:
-    """The file as PyAV reads it: a name it cannot trip over, and the read error kept for us."""
+    """The file as PyAV reads it: a name it cannot trip over, no further than the file reached when it was opened, and
+    the read error kept for us."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, progress: Callable[[], None]) -> None:
         # Only the suffix: FFmpeg uses it as a hint, and the rest need be neither UTF-8 nor free of "%" and ":".
         self.name = "media" + Path(path).suffix.lower().encode("ascii", "ignore").decode()
         self.error: OSError | None = None
-        if Path(path).exists() and not Path(path).is_file():
-            raise OSError("not a regular file")  # a named pipe would be waited for
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115, closed by `opened`
-        self.seek, self.tell, self.close = self._file.seek, self._file.tell, self._file.close
+        self._progress = progress
+        self._file = open(path, "rb", buffering=0, opener=_open_regular)  # noqa: SIM115, closed by `opened`
+        self.tell, self.close = self._file.tell, self._file.close
+        # A file that grows as fast as it is read would have no end.
+        self._at, self._size = 0, os.fstat(self._file.fileno()).st_size
+        if not self._size:
+            self._file.read(1)  # empty, or one of the system's own, which may not be readable at all
 
     def read(self, size: int) -> bytes:
+        self._progress()
         try:
-            return self._file.read(size) or b""
+            data = self._file.read(max(0, min(size, self._size - self._at))) or b""
         except OSError as error:
             self.error = error
             raise
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            offset, whence = self._size + offset, os.SEEK_SET
+        self._at = self._file.seek(offset, whence)
+        return self._at
 
     def size(self) -> int:
-        here = self.tell()
-        end = self.seek(0, 2)
-        self.seek(here)
-        return end
+        return self._size
 
     def tail(self, size: int) -> bytes:
-        here = self.tell()
-        self.seek(max(0, self.size() - size))
+        here = self._at
+        self.seek(max(0, self._size - size))
         found = self.read(size)
         self.seek(here)
         return found
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """A descriptor of a regular file. Anything else (a named pipe, a device) is refused and never waited for."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - before opening: that alone does things to a device
+        raise OSError("not a regular file")
+    # It may have become a pipe since.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    return descriptor
 
 
 def _head(path: str, source: _Source) -> bytes:

@@ -57,14 +57,32 @@ class MediaError(AudioSearchError):
     `cause` is one of CAUSES: a short word that is stable across versions, for ledgers and scripts.
     """
 
-    CAUSES = ("empty", "not-audio", "no-audio-stream", "corrupt", "unreadable", "vanished", "too-slow", "crashed")
-    # Causes that may pass by themselves; the others hold until the file changes.
+    CAUSES = (
+        "empty",
+        "not-audio",
+        "no-audio-stream",
+        "corrupt",
+        "too-large",  # beyond a limit: memory, hours of sound, channels
+        "unreadable",
+        "vanished",
+        "too-slow",
+        "crashed",
+    )
+    # Causes that may pass by themselves; the others hold until the file changes, or someone says `retry`.
     PASSING = frozenset({"unreadable", "vanished", "too-slow", "crashed"})
+    # Those of PASSING that cost a time limit or a process each time, and so are tried again only so often.
+    COSTLY = frozenset({"too-slow", "crashed"})
+    COSTLY_ATTEMPTS = 3
 
     def __init__(self, path: str, cause: str, detail: str) -> None:
         assert cause in self.CAUSES, cause
         super().__init__(f"{path}: {detail}")
         self.path, self.cause, self.detail = path, cause, detail
+
+    @classmethod
+    def is_tried_again(cls, cause: str, attempts: int) -> bool:
+        """Whether an ingest tries an unchanged file again that failed so often, last with this cause."""
+        return cause in cls.PASSING and (cause not in cls.COSTLY or attempts < cls.COSTLY_ATTEMPTS)
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         return type(self), (self.path, self.cause, self.detail)

@@ -14,6 +14,7 @@ from make_media import sound, write
 
 from audiosearch.audio import decode, packet_hash
 from audiosearch.chunk import SAMPLE_RATE, plan, stream_chunks
+from audiosearch.config import Limits
 from audiosearch.ingest import workers
 from audiosearch.ingest.workers import ChunkReady, DecodePool, Done, Failed, Identified, Job
 
@@ -50,7 +51,7 @@ def long_file(tmp_path, seconds=600):
 
 @pytest.fixture
 def pool():
-    with DecodePool(1, timeout_seconds=60) as pool:
+    with DecodePool(1, limits=Limits(stall_seconds=60)) as pool:
         yield pool
 
 
@@ -108,7 +109,18 @@ def test_a_child_imports_little(tmp_path, pool):
     ours = {name for name in modules if name.startswith("audiosearch.")}
     assert ours <= {
         f"audiosearch.{name}"
-        for name in ("audio", "demux", "chunk", "errors", "types", "ingest", "ingest.identity", "ingest.workers")
+        for name in (
+            "audio",
+            "demux",
+            "chunk",
+            "config",
+            "errors",
+            "types",
+            "ingest",
+            "ingest.identity",
+            "ingest.limits",
+            "ingest.workers",
+        )
     }
 
 
@@ -164,7 +176,7 @@ def test_a_hang_is_given_up(tmp_path, pool, clock):
     clock(59)
     assert list(pool.events(0.1)) == []
     clock(2)
-    assert list(pool.events(5)) == [Failed(1, "too-slow", "no progress for 60 s")]
+    assert list(pool.events(5)) == [Failed(1, "too-slow", "no progress for file_stall_seconds = 60")]
     assert isinstance(run(pool, [Job(2, path)])[2][-1], Done)
 
 
@@ -258,6 +270,7 @@ def run_out(pool):
 
 SCRIPT = """
 import sys, time
+from audiosearch.config import Limits
 from audiosearch.ingest import workers
 from audiosearch.ingest.workers import DecodePool, Identified, Job
 print("started", flush=True)

@@ -36,9 +36,18 @@ class Findings:
 
 
 def find_changes(
-    store: Store, space_id: int, targets: Iterable[scan.Target | scan.Listed], meter: Meter, stopped: Callable[[], bool]
+    store: Store,
+    space_id: int,
+    targets: Iterable[scan.Target | scan.Listed],
+    meter: Meter,
+    stopped: Callable[[], bool],
+    *,
+    retry: bool = False,
 ) -> Findings:
-    """Scan the targets, each file once, and sort what is there by what the space has of it."""
+    """Scan the targets, each file once, and sort what is there by what the space has of it.
+
+    `retry`: unchanged files that failed for good are to be looked at as well.
+    """
     findings = Findings()
     seen: set[tuple[str, bytes]] = set()  # targets may overlap
     for target in targets:
@@ -50,14 +59,20 @@ def find_changes(
             if (target.root, found.path) in seen:
                 continue
             seen.add((target.root, found.path))
-            _sort(findings, target.root, root_id, found, states.get(found.path), meter)
+            _sort(findings, target.root, root_id, found, states.get(found.path), meter, retry)
             meter.files_total += 1
             meter.tell()
     return findings
 
 
 def _sort(
-    findings: Findings, root: str, root_id: int, found: scan.ScannedFile, state: FileState | None, meter: Meter
+    findings: Findings,
+    root: str,
+    root_id: int,
+    found: scan.ScannedFile,
+    state: FileState | None,
+    meter: Meter,
+    retry: bool,
 ) -> None:
     stat = (found.size, found.mtime_ns, found.inode)
     is_same = state is not None and stat == (state.size, state.mtime_ns, state.inode)
@@ -68,7 +83,7 @@ def _sort(
     absolute = scan.absolute_path(root, found.path)
     if found.error is not None:
         findings.unreadable.append((File(root_id, found.path, absolute, stat), found.error))
-    elif state is not None and is_same and fails_for_good(state):
+    elif state is not None and is_same and not retry and fails_for_good(state):
         findings.failed_before.append(absolute)
         meter.files_done += 1
     else:

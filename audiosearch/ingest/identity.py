@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiosearch.audio import packet_hash, probe
+from audiosearch.audio import packet_hash, read_packets
 from audiosearch.chunk import FRONT_END_VERSION, chunk_hash
 from audiosearch.errors import MediaError
 from audiosearch.types import MediaInfo
@@ -43,5 +43,5 @@ def file_stat(path: str) -> FileStat:
 def identify(path: str, progress: Callable[[], None] = lambda: None) -> Identity:
     """Read the file's packets once. `progress` is called now and then. Raises MediaError."""
     before = file_stat(path)
-    info = probe(path)
-    return Identity(packet_hash(path, progress), info, before)
+    packets, info = read_packets(path, progress)
+    return Identity(packets, info, before)

@@ -12,8 +12,9 @@ from audiosearch.types import FailedFile
 
 
 def fails_for_good(state: FileState) -> bool:
-    """Whether an unchanged file that failed before would only fail again: its cause lies in the file itself."""
-    return state.failed_cause is not None and state.failed_cause not in MediaError.PASSING
+    """Whether an unchanged file that failed before is not worth another attempt: its cause lies in the file itself, or
+    each attempt is costly and there were several."""
+    return state.failed_cause is not None and not MediaError.is_tried_again(state.failed_cause, state.failed_attempts)
 
 
 class Ledger:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audiosearch.config import Limits
 from audiosearch.errors import UsageError
 from audiosearch.ingest import scan
 from audiosearch.ingest.changes import File, Findings, find_changes
@@ -57,6 +58,8 @@ def ingest(
     hop_seconds: float,
     instruction: str | None = None,
     workers: int | None = None,
+    limits: Limits | None = None,
+    retry: bool = False,
     progress: Callable[[IngestProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> IngestSummary:
@@ -64,7 +67,8 @@ def ingest(
 
     The model is loaded by `load_embedder` when the first sound needs it, in another thread. `progress` is called about
     ten times a second. When `cancelled` says so, or on Ctrl-C, the run ends within a second with all it finished
-    committed, and the summary says that it was interrupted; a second Ctrl-C raises KeyboardInterrupt.
+    committed, and the summary says that it was interrupted; a second Ctrl-C raises KeyboardInterrupt. `limits` are what
+    one file may cost; `retry`: unchanged files that failed for good are read again.
 
     Raises:
         UsageError: a path does not exist, or an instruction for a model that follows none.
@@ -78,10 +82,10 @@ def ingest(
     roots = [path for _, path in store.roots()]
     wanted = [*scan.targets(walked, roots, exclude=[str(store.directory)]), *chosen]
     space = store.space(spec.fingerprint) or store.add_space(spec)
-    settings = Settings(window_seconds, hop_seconds, description.sample_rate, instruction)
+    settings = Settings(window_seconds, hop_seconds, description.sample_rate, instruction, limits or Limits())
     run = _Run(store, space.id, Meter(progress), settings)
     with Interruptible(cancelled) as stopped:
-        findings = find_changes(store, space.id, wanted, run.meter, stopped)
+        findings = find_changes(store, space.id, wanted, run.meter, stopped, retry=retry)
         run.note(findings)
         placement = None
         if findings.changed:
@@ -93,12 +97,13 @@ def ingest(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an ingest needs to know of its space."""
+    """What an ingest needs to know of its space, and what one file may cost."""
 
     window_seconds: float
     hop_seconds: float
     sample_rate: int
     instruction: str | None
+    limits: Limits
 
 
 @dataclass(slots=True)
@@ -167,7 +172,7 @@ class _Run:
         n_workers = min(workers or min(_usable_cores(), MOST_WORKERS), len(files))
         embed: EmbedThread[_Place] = EmbedThread(load_embedder, description, self.settings.instruction)
         try:
-            with DecodePool(n_workers) as pool:
+            with DecodePool(n_workers, limits=self.settings.limits) as pool:
                 ahead = deque(files)
                 while ahead and not stopped():
                     self.round(ahead, pool, embed, stopped)

@@ -27,14 +27,16 @@ from typing import TYPE_CHECKING
 
 from audiosearch.audio import decode
 from audiosearch.chunk import HOP_SECONDS, SAMPLE_RATE, WINDOW_SECONDS, stream_chunks
+from audiosearch.config import Limits
 from audiosearch.errors import MediaError
 from audiosearch.ingest.identity import FileStat, file_stat, identify
+from audiosearch.ingest.limits import Memory, Watch, memory_message
 from audiosearch.types import Chunk, MediaInfo, Samples
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-_HEARTBEAT_SECONDS = 1.0
+_MAX_DETAIL = 500  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,13 @@ class _Working:
     key: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """A job's last message, and the child's: it has taken up too much memory to go on with another file."""
+
+    message: Done | Failed
+
+
 @dataclass(eq=False)
 class _Worker:
     process: SpawnProcess
@@ -108,12 +117,12 @@ class _Worker:
 class DecodePool:
     """`workers` decode processes, started when first needed. Use as a context manager, from one thread.
 
-    A file that shows no progress for `timeout_seconds` while the parent listens is given up ("too-slow").
+    A file that passes one of the `limits` is given up ("too-slow", "too-large").
     """
 
-    def __init__(self, workers: int, *, timeout_seconds: float = 120.0) -> None:
+    def __init__(self, workers: int, *, limits: Limits | None = None) -> None:
         assert workers >= 1
-        self._size, self._timeout = workers, timeout_seconds
+        self._size, self._limits = workers, limits or Limits()
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> DecodePool:
@@ -143,7 +152,7 @@ class DecodePool:
             break
         else:
             assert len(self._workers) < self._size, "submit without a free worker"
-            worker = _start()
+            worker = _start(self._limits)
             self._workers.append(worker)
             with contextlib.suppress(OSError):  # dead at birth: `events` reports it
                 worker.pipe.send(job)
@@ -170,7 +179,7 @@ class DecodePool:
         while self.busy:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             # Wake up often enough to notice a worker that hangs.
-            left = min(left if left is not None else 1.0, 1.0, self._timeout / 2)
+            left = min(left if left is not None else 1.0, 1.0, self._limits.stall_seconds / 2)
             pipes = {worker.pipe: worker for worker in self._workers if worker.job is not None}
             ready = wait(list(pipes), left)
             messages = False
@@ -182,7 +191,8 @@ class DecodePool:
             for worker in pipes.values():
                 if worker.pipe not in ready and self._hangs(worker):
                     messages = True
-                    yield self._give_up(worker, "too-slow", f"no progress for {self._timeout:g} s")
+                    stalled = f"no progress for file_stall_seconds = {self._limits.stall_seconds:g}"
+                    yield self._give_up(worker, "too-slow", stalled)
             if messages or (deadline is not None and time.monotonic() >= deadline):
                 return
 
@@ -201,7 +211,12 @@ class DecodePool:
         except (EOFError, OSError):
             worker.process.join(1)
             return self._give_up(worker, "crashed", _epitaph(worker.process.exitcode))
+        except Exception as error:  # a decoder that wrote where it must not can make a message of anything
+            return self._give_up(worker, "crashed", f"the decode process sent no message: {type(error).__name__}")
         worker.last_sign = time.monotonic()
+        if isinstance(message, _Last):
+            self._drop(worker)
+            return message.message
         if isinstance(message, _Working):
             return None
         worker.awaits_answer = isinstance(message, Identified)
@@ -213,7 +228,7 @@ class DecodePool:
         return (
             worker.job is not None
             and not worker.awaits_answer
-            and time.monotonic() - worker.last_sign > self._timeout
+            and time.monotonic() - worker.last_sign > self._limits.stall_seconds
             and not worker.pipe.poll()
         )
 
@@ -236,10 +251,10 @@ def _epitaph(exitcode: int | None) -> str:
     return f"the decode process ended with code {exitcode}"
 
 
-def _start() -> _Worker:
+def _start(limits: Limits) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=True)
-    process = context.Process(target=_main, args=(theirs,), daemon=True, name="audiosearch-decode")
+    process = context.Process(target=_main, args=(theirs, limits), daemon=True, name="audiosearch-decode")
     with without_main_module(), _sigint_blocked():
         process.start()
     theirs.close()
@@ -271,58 +286,64 @@ def _sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _main(pipe: Connection) -> None:
-    """A child's life: jobs until the pipe closes."""
+def _main(pipe: Connection, limits: Limits) -> None:
+    """A child's life: jobs until the pipe closes, or until it has taken up too much memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import av  # noqa: F401 - before memory is measured
+
+    memory = Memory(limits.memory_mb)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            _work(pipe, pipe.recv())
+            last = _work(pipe, pipe.recv(), limits, memory)
+            if last is not None and memory.is_swollen():
+                pipe.send(_Last(last))
+                return
+            if last is not None:
+                pipe.send(last)
 
 
-def _work(pipe: Connection, job: Job) -> None:
+def _work(pipe: Connection, job: Job, limits: Limits, memory: Memory) -> Done | Failed | None:
+    """Read one file; the last message about it, which is still to be sent. None: it was not wanted."""
     try:
-        identity = identify(job.path, _Heartbeat(pipe, job.key))
-        pipe.send(Identified(job.key, identity.packet_hash, identity.info, identity.stat))
-        if not pipe.recv():
-            return
-        pipe.send(_read(pipe, job, identity.stat))
+        with memory.capped():
+            watch = Watch(job.path, file_stat(job.path)[0], limits, lambda: pipe.send(_Working(job.key)))
+            identity = identify(job.path, watch)
+            with watch.waiting():
+                pipe.send(Identified(job.key, identity.packet_hash, identity.info, identity.stat))
+                if not pipe.recv():
+                    return None
+            return _read(pipe, job, identity.stat, watch)
     except (EOFError, ConnectionError):
         raise
     except MediaError as error:
-        pipe.send(Failed(job.key, error.cause, error.detail))
+        return Failed(job.key, error.cause, _plain(error.detail))
+    except MemoryError:
+        return Failed(job.key, "too-large", memory_message(limits))
     except Exception as error:  # one file must not end the ingest, even by a bug
-        pipe.send(Failed(job.key, "crashed", f"{type(error).__name__}: {error}"))
+        return Failed(job.key, "crashed", _plain(f"{type(error).__name__}: {error}"))
 
 
-def _read(pipe: Connection, job: Job, before: FileStat) -> Done:
-    heartbeat = _Heartbeat(pipe, job.key)
+def _read(pipe: Connection, job: Job, before: FileStat, watch: Watch) -> Done:
     warnings: list[str] = []
     n_samples = n_chunks = 0
 
     def blocks() -> Iterator[Samples]:
         nonlocal n_samples
-        for block in decode(job.path, sample_rate=job.sample_rate, warnings=warnings):
+        for block in decode(job.path, sample_rate=job.sample_rate, warnings=warnings, progress=watch):
             n_samples += len(block)
-            heartbeat()
+            watch.heard(n_samples / job.sample_rate)
             yield block
 
     for chunk in stream_chunks(
         blocks(), window_seconds=job.window_seconds, hop_seconds=job.hop_seconds, sample_rate=job.sample_rate
     ):
-        pipe.send(ChunkReady(job.key, chunk))
+        with watch.waiting():
+            pipe.send(ChunkReady(job.key, chunk))
         n_chunks += 1
     changed = file_stat(job.path) != before
-    return Done(job.key, n_samples / job.sample_rate, n_chunks, tuple(warnings), changed)
+    return Done(job.key, n_samples / job.sample_rate, n_chunks, tuple(map(_plain, warnings)), changed)
 
 
-class _Heartbeat:
-    """Called often, says "working" about once a second."""
-
-    def __init__(self, pipe: Connection, key: int) -> None:
-        self._pipe, self._key, self._last = pipe, key, time.monotonic()
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now - self._last >= _HEARTBEAT_SECONDS:
-            self._last = now
-            self._pipe.send(_Working(self._key))
+def _plain(text: str) -> str:
+    """Text that a database takes: no lone surrogates, whatever a file's name or contents put into a message."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")[:_MAX_DETAIL]
