@@ -58,13 +58,19 @@ def file_states(connection: Connection, root_id: int, space_id: int) -> dict[byt
         path: FileState(size, mtime, unsigned(inode), done is not None, None) for path, size, mtime, inode, done in rows
     }
     failures = connection.execute(
-        select(failure.c.path, failure.c.size, failure.c.mtime_ns, failure.c.inode, failure.c.cause).where(
-            failure.c.root_id == root_id
-        )
+        select(
+            failure.c.path,
+            failure.c.size,
+            failure.c.mtime_ns,
+            failure.c.inode,
+            failure.c.cause,
+            failure.c.attempts,
+        ).where(failure.c.root_id == root_id)
     )
     # A failure is younger than what the path held before.
     states.update(
-        (path, FileState(size, mtime, unsigned(inode), False, cause)) for path, size, mtime, inode, cause in failures
+        (path, FileState(size, mtime, unsigned(inode), False, cause, attempts))
+        for path, size, mtime, inode, cause, attempts in failures
     )
     return states
 

@@ -19,7 +19,7 @@ class FileState(NamedTuple):
     """What the catalogue knows of one file. A tuple, for a hundred thousand of them are made on every no-op ingest.
 
     `done`: its recording is complete in the space asked about. `failed_cause`: the last attempt at this size, time and
-    inode failed, with that cause.
+    inode failed, with that cause, after so many attempts.
     """
 
     size: int
@@ -27,6 +27,7 @@ class FileState(NamedTuple):
     inode: int
     done: bool
     failed_cause: str | None
+    failed_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
