@@ -18,10 +18,11 @@ from audiosearch.store import schema
 from audiosearch.store.store import Store
 from audiosearch.store.tables import metadata
 
-SECOND = """
+LATEST = schema.REVISIONS[-1]
+NEXT = f"""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "9001", {LATEST!r}
 def upgrade():
     with op.batch_alter_table("recording") as table:
         table.add_column(sa.Column("title", sa.Text))
@@ -40,13 +41,13 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def newer_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This program as if it had a second revision; returns that revision's file."""
+    """This program as if it had one revision more; returns that revision's file."""
     folder = tmp_path / "migrations"
     shutil.copytree(schema.scripts(), folder)
-    file = folder / "versions" / "0002_titles.py"
-    file.write_text(SECOND)
+    file = folder / "versions" / "9001_titles.py"
+    file.write_text(NEXT)
     monkeypatch.setattr(schema, "scripts", lambda: str(folder))
-    monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "0002"))
+    monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "9001"))
     return file
 
 
@@ -106,15 +107,15 @@ def test_foreign_keys_and_durability_are_on(library: Path):
 def test_an_older_library_is_upgraded_after_a_backup(library: Path, newer_program: Path):
     with pytest.raises(SchemaError, match="older version"):
         Store.open(library)
-    assert query(library, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert query(library, "SELECT version_num FROM alembic_version") == [(LATEST,)]
     with Store.open(library, write=True) as store:
         assert len(store.resolve([1, 2, 3])) == 3
         store.commit(1, whole(1, "wind", list(unit(2, 2))))
     with Store.open(library) as reader:
         assert reader.status().recordings == 2
     assert query(library, "SELECT title FROM recording ORDER BY id") == [("pcm_s16le",), (None,)]
-    with closing(sqlite3.connect(library / "library.db.before-0002")) as backup:
-        assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    with closing(sqlite3.connect(library / "library.db.before-9001")) as backup:
+        assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [(LATEST,)]
         assert backup.execute("SELECT count(*) FROM vector").fetchall() == [(3,)]
         assert backup.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
@@ -125,13 +126,13 @@ def test_an_older_library_is_upgraded_after_a_backup(library: Path, newer_progra
     ids=["exception", "broken references"],
 )
 def test_a_failed_upgrade_changes_nothing(library: Path, newer_program: Path, mistake: str):
-    newer_program.write_text(SECOND + mistake)
+    newer_program.write_text(NEXT + mistake)
     with pytest.raises((RuntimeError, SchemaError), match=r"half way|nothing changed"):
         Store.open(library, write=True)
-    assert query(library, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert query(library, "SELECT version_num FROM alembic_version") == [(LATEST,)]
     assert query(library, "SELECT count(*) FROM recording") == [(1,)]
     assert "title" not in str(query(library, "SELECT sql FROM sqlite_master"))
-    newer_program.write_text(SECOND)
+    newer_program.write_text(NEXT)
     Store.open(library, write=True).close()  # the lock was let go, and the corrected revision runs
 
 
@@ -142,7 +143,7 @@ def test_only_the_writer_upgrades(library: Path, newer_program: Path, monkeypatc
     with pytest.raises(LibraryLocked):
         Store.open(library, write=True)
     lock.release()
-    assert query(library, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert query(library, "SELECT version_num FROM alembic_version") == [(LATEST,)]
 
 
 @pytest.mark.parametrize("write", [False, True])

@@ -1,6 +1,7 @@
 """The catalogue's tables. Rows stay inside `store`; what leaves it are the values of `records.py` and `types.py`.
 
     root ─< file >─ recording ─< chunk ─< vector >─ space ─< commit_group
+             ├─< field, marker (what the file says of itself)
               failure (by root and path)     coverage (space × recording: all its chunks are in)
 
 Ids are AUTOINCREMENT, so that an id is never given to a second thing: vector ids are the ids inside index files. A
@@ -59,7 +60,8 @@ recording = Table(
     Column("codec", Text, nullable=False),
     Column("sample_rate", Integer, nullable=False),
     Column("channels", Integer, nullable=False),
-    Column("duration_seconds", Float),  # the container's claim until the recording was decoded to its end
+    # The container's claim until the recording was decoded to its end.
+    Column("duration_seconds", Float, index=True),
     sqlite_autoincrement=True,
 )
 
@@ -74,7 +76,38 @@ file = Table(
     Column("inode", BigInteger, nullable=False),  # two's complement: some file systems use all 64 bits
     Column("recording_id", ForeignKey("recording.id"), nullable=False, index=True),
     Column("warning", Text),
+    Column("metadata_version", Integer),  # null: not read yet; lower than `metadata.VERSION`: to be read again
+    Column("recorded_at", Text, index=True),  # ISO 8601 by the clock on the wall, a day or a second
+    Column("recorded_at_source", Text),
+    Column("time_reference_samples", BigInteger),  # since midnight, at the recording's rate
     UniqueConstraint("root_id", "path"),
+    sqlite_autoincrement=True,
+)
+
+# What a file says of itself, a row each: one index serves a filter by any name, and a name may have several values.
+# The rows go with their file.
+field = Table(
+    "field",
+    metadata,
+    _id(),
+    Column("file_id", ForeignKey("file.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("folded", Text, nullable=False),  # the value's beginning without case, for filters
+    Column("source", Text, nullable=False),
+    Index("ix_field_name_folded", "name", "folded"),
+    sqlite_autoincrement=True,
+)
+
+marker = Table(
+    "marker",
+    metadata,
+    _id(),
+    Column("file_id", ForeignKey("file.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("start_seconds", Float, nullable=False),
+    Column("end_seconds", Float),
+    Column("label", Text, nullable=False),
+    Column("note", Text, nullable=False),
     sqlite_autoincrement=True,
 )
 
