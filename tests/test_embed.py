@@ -129,8 +129,7 @@ def test_the_shared_prefix_equals_the_plain_path_over_successive_batches(make):
         assert cached is None or prefix is cached, "computed once, kept across batches"
         cached = prefix
         # What earlier batches appended to their copies is not in the next one's.
-        layers = prefix.for_batch(2).layers
-        assert {layer.keys.shape for layer in layers} == {(2, 2, prefix.length, 12)}
+        assert {keys.shape for keys, _ in prefix.expanded(2)} == {(2, 2, prefix.length, 12)}
     assert not plain._prefixes
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
 from audiosearch.features import MIN_SAMPLES, log_mel, n_patches
-from audiosearch.model.alm2vec import Alm2VecModel, ModelInputs
+from audiosearch.model.alm2vec import Alm2VecModel
+from audiosearch.model.assembly import ModelInputs
 from audiosearch.model.config import alm2vec_mini, midashenglm_7b
 from audiosearch.model.encoder import AudioEncoder
 from audiosearch.model.projector import n_audio_tokens

@@ -20,7 +20,8 @@ from torch import Tensor
 from audiosearch.errors import ModelError
 from audiosearch.features import log_mel
 from audiosearch.model import weights
-from audiosearch.model.alm2vec import Alm2VecModel, ModelInputs
+from audiosearch.model.alm2vec import Alm2VecModel
+from audiosearch.model.assembly import ModelInputs
 from audiosearch.model.config import midashenglm_7b
 from audiosearch.model.projector import n_audio_tokens
 from audiosearch.model.prompt import PromptEncoder
@@ -31,7 +32,7 @@ import sys
 import numpy as np, torch
 from audiosearch.features import log_mel
 from audiosearch.model import weights
-from audiosearch.model.alm2vec import ModelInputs
+from audiosearch.model.assembly import ModelInputs
 from audiosearch.model.projector import n_audio_tokens
 
 def probe(directory, dtype):

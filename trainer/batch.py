@@ -17,7 +17,7 @@ from audiosearch.model.prompt import Prompt
 from audiosearch.trainer.gradcache import MicroBatch
 
 if TYPE_CHECKING:
-    from audiosearch.model.alm2vec import ModelInputs
+    from audiosearch.model.assembly import ModelInputs
 
 Decibels = NDArray[np.float32]  # (frames, 64)
 
@@ -90,7 +90,7 @@ def _micro_batch(side: str, rows: list[int], items: list[Item], pad_id: int, sha
 def collate_prompts(prompts: Sequence[Prompt], pad_id: int, *, skip: int = 0) -> ModelInputs:
     """Right-padded ids without the first `skip` of each."""
     # Here and not above: a process that only decodes starts in half the time without the model and transformers.
-    from audiosearch.model.alm2vec import ModelInputs
+    from audiosearch.model.assembly import ModelInputs
 
     lengths = torch.tensor([len(prompt.ids) - skip for prompt in prompts])
     ids = torch.full((len(prompts), int(lengths.max())), pad_id)

@@ -15,7 +15,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from audiosearch.model.alm2vec import Alm2VecModel, ModelInputs
+from audiosearch.model.alm2vec import Alm2VecModel
+from audiosearch.model.assembly import ModelInputs
 from audiosearch.model.prompt import PromptEncoder
 from audiosearch.trainer.adapters import Trainable
 from audiosearch.trainer.batch import Item, PairBatch, micro_batches

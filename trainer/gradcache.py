@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from audiosearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from audiosearch.model.alm2vec import ModelInputs
+    from audiosearch.model.assembly import ModelInputs
 
 Loss = Callable[[Mapping[str, Tensor]], tuple[Tensor, dict[str, float]]]
 

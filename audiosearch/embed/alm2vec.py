@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +16,7 @@ from audiosearch import features
 from audiosearch.embed.batching import Placement, TokenBudget, choose_device, run_with_backoff, windows
 from audiosearch.embed.items import checked_clip
 from audiosearch.errors import UsageError
-from audiosearch.model.alm2vec import Alm2VecModel, ModelInputs
-from audiosearch.model.decoder import SharedPrefix
+from audiosearch.model.assembly import Assembly, ModelInputs, SharedPrefix, TextDecoder
 from audiosearch.model.projector import n_audio_tokens
 from audiosearch.model.prompt import PromptEncoder
 from audiosearch.types import Samples, Task, Vectors
@@ -48,7 +48,7 @@ class Alm2VecEmbedder:
     """An `AudioTextEmbedder` of one loaded model.
 
     Args:
-        model, prompts: as `audiosearch.model.weights.load` gives them, on `placement`.
+        model, prompts: as `load` of `audiosearch.model.weights` or `standalone` gives them, on `placement`.
         shared_prefix: compute the instruction that the items of a call share only once. Off: the plain path, its judge.
         token_budget: padded tokens of a batch; None takes what suits the device.
     """
@@ -57,7 +57,7 @@ class Alm2VecEmbedder:
 
     def __init__(
         self,
-        model: Alm2VecModel,
+        model: Assembly,
         prompts: PromptEncoder,
         placement: Placement,
         *,
@@ -74,6 +74,7 @@ class Alm2VecEmbedder:
         self.shared_prefix = shared_prefix
         self.budget = TokenBudget(token_budget or (CPU_TOKENS if placement.device == "cpu" else GPU_TOKENS))
         self._model = model.eval()
+        self._decoder: TextDecoder = model.decoder
         self._device = torch.device(placement.device)
         self._pad_id = prompts.pad_id
         self._max_tokens: int = model.config.text_config.max_position_embeddings
@@ -84,12 +85,19 @@ class Alm2VecEmbedder:
     @classmethod
     def load(cls, name_or_dir: str, *, device: str | None = None, dtype: str | None = None) -> Alm2VecEmbedder:
         """Open a model by bundled name, directory or hub id; see `audiosearch.embed.load_embedder`."""
+        from audiosearch.model import standalone
         from audiosearch.model.fingerprint import describe_model
-        from audiosearch.model.weights import load
 
         description = describe_model(name_or_dir)
         placement = choose_device(device, dtype)
-        model, prompts = load(description.directory, dtype=getattr(torch, placement.dtype), device=placement.device)
+        directory, kind = Path(description.directory), getattr(torch, placement.dtype)
+        model: Assembly
+        if standalone.can_open(directory):
+            model, prompts = standalone.load(directory, dtype=kind, device=placement.device)
+        else:
+            from audiosearch.model import weights  # with transformers: seconds
+
+            model, prompts = weights.load(directory, dtype=kind, device=placement.device)
         return cls(
             model,
             prompts,
@@ -175,7 +183,7 @@ class Alm2VecEmbedder:
         elif len(items) == 1:
             return None
         else:
-            self._prefixes[ids] = self._model.decoder.prefix(torch.tensor(ids, device=self._device))
+            self._prefixes[ids] = self._decoder.prefix(torch.tensor(ids, device=self._device))
             if len(self._prefixes) > CACHED_PREFIXES:
                 self._prefixes.popitem(last=False)
         return self._prefixes[ids]

@@ -8,25 +8,15 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, Qwen2Config, Qwen2Model
 
-
-class SharedPrefix:
-    """Keys and values of an instruction prefix, computed once and handed to each batch as a fresh copy.
-
-    Fresh, because `DynamicCache` grows in place even with `use_cache=False`: a second batch that met the first one's
-    cache would attend to the first one's tokens.
-    """
-
-    def __init__(self, layers: list[tuple[Tensor, Tensor]], length: int) -> None:
-        self._layers = layers
-        self.length = length
-
-    def for_batch(self, batch: int) -> DynamicCache:
-        """A new cache of `batch` rows, each the shared prefix."""
-        return DynamicCache([(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self._layers])
+from audiosearch.model.assembly import SharedPrefix
 
 
 class Decoder(nn.Module):
-    """Causal transformer over text and audio embeddings. `lm_head` exists only to hold a full checkpoint."""
+    """Causal transformer over text and audio embeddings. `lm_head` exists only to hold a full checkpoint.
+
+    Every call gets a fresh cache: `DynamicCache` grows in place even with `use_cache=False`, and a second batch that
+    met the first one's would attend to the first one's tokens.
+    """
 
     def __init__(self, config: Qwen2Config, *, lm_head: bool) -> None:
         super().__init__()
@@ -46,7 +36,7 @@ class Decoder(nn.Module):
         return self.model(
             inputs_embeds=embeddings,
             position_ids=positions.expand(embeddings.shape[0], -1),
-            past_key_values=prefix.for_batch(embeddings.shape[0]) if prefix else None,
+            past_key_values=DynamicCache(prefix.expanded(embeddings.shape[0])) if prefix else None,
             use_cache=prefix is not None,
         ).last_hidden_state
 

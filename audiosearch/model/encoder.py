@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosearch.features import HOP_LENGTH, MIN_SAMPLES, N_MELS, PATCH_FRAMES, SAMPLES_PER_PATCH
-from audiosearch.model.config import EncoderConfig
+from audiosearch.model.spec import EncoderConfig
 
 
 class Attention(nn.Module):
@@ -136,8 +136,9 @@ class AudioEncoder(nn.Module):
         self.freq_pos_embed = nn.Parameter(torch.empty(1, dim, 1, 1))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
-        nn.init.normal_(self.time_pos_embed, std=0.02)
-        nn.init.normal_(self.freq_pos_embed, std=0.02)
+        if not self.time_pos_embed.is_meta:  # there it would do nothing, but import torch's compiler: two seconds
+            nn.init.normal_(self.time_pos_embed, std=0.02)
+            nn.init.normal_(self.freq_pos_embed, std=0.02)
 
     def forward(self, mel: Tensor, n_samples: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Features of a right-padded batch.

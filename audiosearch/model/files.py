@@ -11,11 +11,11 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from audiosearch.errors import ModelError
 
@@ -31,7 +31,11 @@ _MAX_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
 UNUSED = re.compile(
     r"decoder\.lm_head\.weight|audio_encoder\.front_end\..*|audio_encoder\.init_bn\.num_batches_tracked"
 )
+_LOADABLE_DTYPES = ("F32", "F16", "BF16")
+_SHOWN = 3
 _ANCHOR = "audio_encoder.time_pos_embed"  # in every checkpoint, under no other name
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +162,50 @@ def wrapper_prefix(names: Iterable[str]) -> str:
     return ""
 
 
-def bare_names(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+def bare_names(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """The same tensors under the published names."""
     prefix = wrapper_prefix(tensors)
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def check_tensors(expected: Mapping[str, tuple[int, ...]], stored: Mapping[str, StoredTensor], where: Path) -> None:
+    """Raise ModelError, naming names, unless the stored tensors are exactly the expected names and shapes.
+
+    Output layer, front-end buffers and the batch counter may be there or not: no embedding depends on them.
+    """
+    found = bare_names(stored)
+    may_lack = {name for name in expected if UNUSED.fullmatch(name) and name != "decoder.lm_head.weight"}
+    missing = sorted(expected.keys() - found.keys() - may_lack)
+    unexpected = sorted(name for name in found.keys() - expected.keys() if not UNUSED.fullmatch(name))
+    differing = [
+        f"{name} {list(found[name].shape)} for {list(shape)}"
+        for name, shape in sorted(expected.items())
+        if name in found and found[name].shape != shape
+    ]
+    problems = [
+        f"{title} {some(names)}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", differing))
+        if names
+    ]
+    if problems:
+        raise ModelError(
+            f"the weights in {where} do not fit its {CONFIG}: {'; '.join(problems)}; "
+            "use the configuration that belongs to these weights, or export the checkpoint again"
+        )
+    odd = sorted(name for name in expected if name in found and found[name].dtype not in _LOADABLE_DTYPES)
+    odd = [f"{name} {found[name].dtype}" for name in odd if not UNUSED.fullmatch(name)]
+    if odd:
+        raise ModelError(
+            f"the weights in {where} are stored in a type that is not read: {some(odd)}; "
+            "use an fp32, fp16 or bf16 version of the model"
+        )
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of them, and how many more there are."""
+    names = list(names)
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
 
 def _read_header(path: Path) -> dict[str, StoredTensor]:

@@ -15,13 +15,12 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from audiosearch.errors import ModelError
+from audiosearch.model.files import TOKENIZER
+from audiosearch.model.spec import PromptTemplate
 from audiosearch.types import Task
-
-if TYPE_CHECKING:
-    from audiosearch.model.config import Alm2VecConfig
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 AUDIO, AUDIO_BOS, AUDIO_EOS = "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"
@@ -36,10 +35,23 @@ class Prompt:
     prefix_length: int
 
 
+class ModelWords(Protocol):
+    """What of a model's configuration its prompts are made of: `Alm2VecConfig`, or `standalone.Config`."""
+
+    @property
+    def template(self) -> PromptTemplate: ...
+    @property
+    def query_instruction(self) -> str: ...
+    @property
+    def document_instruction(self) -> str: ...
+    @property
+    def text_config(self) -> Any: ...
+
+
 class PromptEncoder:
     """Renders and tokenises items for one model."""
 
-    def __init__(self, config: Alm2VecConfig, tokenizer_file: str | Path) -> None:
+    def __init__(self, config: ModelWords, tokenizer_file: str | Path) -> None:
         from tokenizers import Tokenizer
 
         try:
@@ -55,6 +67,18 @@ class PromptEncoder:
         known = {token: index for token, index in ids.items() if index is not None}
         self.audio_id, self.pad_id = known[AUDIO], known[END_OF_TEXT]
         self._last_prefix: tuple[str, list[int]] = ("", [])
+
+    @classmethod
+    def of_checkpoint(cls, config: ModelWords, directory: Path) -> PromptEncoder:
+        """With the tokenizer in a checkpoint directory. Raises ModelError if there is none, or another model's."""
+        path = directory / TOKENIZER
+        if not path.is_file():
+            raise ModelError(f"{directory} has no {TOKENIZER}; copy the one that belongs to the model there")
+        prompts = cls(config, path)
+        highest, rows = max(prompts.tokenizer.get_vocab().values()), config.text_config.vocab_size
+        if highest >= rows:
+            raise ModelError(f"{path} has token {highest} and the model only {rows} rows; it belongs to another model")
+        return prompts
 
     def encode(
         self, *, text: str | None, audio_tokens: int, instruction: str | None = None, task: Task = "document"

@@ -13,7 +13,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,9 @@ from torch import nn
 from audiosearch.errors import ModelError
 from audiosearch.model import files, published
 from audiosearch.model.alm2vec import Alm2VecModel
+from audiosearch.model.assembly import aligned
 from audiosearch.model.config import Alm2VecConfig
-from audiosearch.model.files import StoredTensor, resolve
+from audiosearch.model.files import resolve
 from audiosearch.model.fingerprint import adapter_files, describe_model
 from audiosearch.model.prompt import PromptEncoder
 
@@ -37,8 +38,6 @@ __all__ = ["add_lora", "build_meta", "load", "read_config", "resolve", "save", "
 
 # Language model only: the audio encoder has no layers of these names, and stays as it was trained.
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj")
-_LOADABLE_DTYPES = ("F32", "F16", "BF16")
-_SHOWN = 3
 
 
 def read_config(directory: str | Path) -> Alm2VecConfig:
@@ -68,8 +67,9 @@ def load(
         return _load_adapter(directory, dtype, device)
     config = read_config(directory)
     stored = files.stored_tensors(files.weight_files(directory))
-    check_tensors(config, stored, directory)
-    prompt = _prompt_encoder(config, directory)
+    expected = {name: tuple(tensor.shape) for name, tensor in build_meta(config).state_dict().items()}
+    files.check_tensors(expected, stored, directory)
+    prompt = PromptEncoder.of_checkpoint(config, directory)
     prefix = files.wrapper_prefix(stored)
     placed = torch.device(device)
     try:
@@ -90,43 +90,8 @@ def load(
                 f"{directory} does not fit into the memory of {placed}; use bfloat16 or the CPU"
             ) from error
         raise ModelError(f"{directory} does not load ({_first_line(error)}); download or export it again") from error
-    _align(model)
     model.audio_token_id = prompt.audio_id
-    return model.eval(), prompt
-
-
-def check_tensors(config: Alm2VecConfig, stored: Mapping[str, StoredTensor], where: Path) -> None:
-    """Raise ModelError, naming names, unless the stored tensors are exactly those of the configured model.
-
-    Output layer, front-end buffers and the batch counter may be there or not: no embedding depends on them.
-    """
-    found = files.bare_names(dict(stored))
-    expected = {name: tuple(tensor.shape) for name, tensor in build_meta(config).state_dict().items()}
-    may_lack = {name for name in expected if files.UNUSED.fullmatch(name) and name != "decoder.lm_head.weight"}
-    missing = sorted(expected.keys() - found.keys() - may_lack)
-    unexpected = sorted(name for name in found.keys() - expected.keys() if not files.UNUSED.fullmatch(name))
-    differing = [
-        f"{name} {list(found[name].shape)} for {list(shape)}"
-        for name, shape in sorted(expected.items())
-        if name in found and found[name].shape != shape
-    ]
-    problems = [
-        f"{title} {_some(names)}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", differing))
-        if names
-    ]
-    if problems:
-        raise ModelError(
-            f"the weights in {where} do not fit its {files.CONFIG}: {'; '.join(problems)}; "
-            "use the configuration that belongs to these weights, or export the checkpoint again"
-        )
-    odd = sorted(name for name in expected if name in found and found[name].dtype not in _LOADABLE_DTYPES)
-    odd = [f"{name} {found[name].dtype}" for name in odd if not files.UNUSED.fullmatch(name)]
-    if odd:
-        raise ModelError(
-            f"the weights in {where} are stored in a type that is not read: {_some(odd)}; "
-            "use an fp32, fp16 or bf16 version of the model"
-        )
+    return aligned(model).eval(), prompt
 
 
 def save(
@@ -220,7 +185,7 @@ def _load_adapter(
                 differing = sorted(dict(found.items() ^ expected.items()))
                 raise ModelError(
                     f"the adapter in {directory} does not fit its {files.ADAPTER_CONFIG} or its base {base}: "
-                    f"{_some(differing)}; export the adapter again"
+                    f"{files.some(differing)}; export the adapter again"
                 )
             merged = adapted.merge_and_unload(safe_merge=True)
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -239,9 +204,9 @@ def _load_adapter(
         setattr(merged.config, name, getattr(config, name))
     merged.config.licence, merged.config.training = config.licence, config.training
     if (directory / files.TOKENIZER).is_file():
-        prompt = _prompt_encoder(merged.config, directory)
+        prompt = PromptEncoder.of_checkpoint(merged.config, directory)
     else:
-        prompt = _prompt_encoder(merged.config, base)
+        prompt = PromptEncoder.of_checkpoint(merged.config, base)
     merged.audio_token_id = prompt.audio_id
     return merged.eval().requires_grad_(False), prompt
 
@@ -253,17 +218,6 @@ def _same_base(trained_on: str | None, base: Path, directory: Path) -> None:
             f"the adapter {directory} was trained on a base of fingerprint {trained_on[:12]}, and {base} is another "
             "model: put the right one there, or use the merged checkpoint"
         )
-
-
-def _prompt_encoder(config: Alm2VecConfig, directory: Path) -> PromptEncoder:
-    path = directory / files.TOKENIZER
-    if not path.is_file():
-        raise ModelError(f"{directory} has no {files.TOKENIZER}; copy the one that belongs to the model there")
-    prompt = PromptEncoder(config, path)
-    highest, rows = max(prompt.tokenizer.get_vocab().values()), config.text_config.vocab_size
-    if highest >= rows:
-        raise ModelError(f"{path} has token {highest} and the model only {rows} rows; it belongs to another model")
-    return prompt
 
 
 @contextlib.contextmanager
@@ -317,21 +271,6 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _align(model: nn.Module) -> None:
-    """Give weights on the CPU memory of their own. Where a tensor lies in a mapped file depends on the file's other
-    tensors, and on whether its address is a multiple of 64 depends which kernel multiplies it: last bits would differ
-    between two files of the same weights."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
-            tensor.data = tensor.data.clone()
-
-
-def _some(names: Collection[str] | Iterable[str]) -> str:
-    names = list(names)
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from audiosearch import features
 from audiosearch.audio import read_span
 from audiosearch.errors import MediaError, UsageError
 from audiosearch.model.alm2vec import Alm2VecModel
-from audiosearch.model.decoder import SharedPrefix
+from audiosearch.model.assembly import SharedPrefix
 from audiosearch.model.pooling import pool_final_eos, unit_rows
 from audiosearch.model.projector import n_audio_tokens
 from audiosearch.model.prompt import PromptEncoder
