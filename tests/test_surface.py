@@ -14,8 +14,8 @@ HEAVY = ("torch", "torchaudio", "transformers", "peft", "faiss", "av", "sqlalche
 # From the bottom up; a part may import those below it and its own, and of the same line only what PEERS says.
 LAYERS = (
     ("types", "errors", "config"),
-    ("demux",),
-    ("audio",),
+    ("demux", "file_names"),
+    ("audio", "metadata"),
     ("chunk",),
     ("features",),
     ("weights",),
