@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from audiosearch.types import (
 if TYPE_CHECKING:
     from audiosearch.embed.base import AudioTextEmbedder
     from audiosearch.index_cache import LiveIndex
+    from audiosearch.ingest.scan import Listed
     from audiosearch.store.store import Store
 
 StrPath = str | os.PathLike[str]
@@ -129,8 +130,6 @@ class Library:
         `interrupted`. Raises LibraryLocked if another process is writing, UsageError for a path that does not exist,
         ModelError. A file that cannot be read raises nothing: see `IngestSummary.failed`.
         """
-        from audiosearch.chunk import HOP_SECONDS, WINDOW_SECONDS
-        from audiosearch.ingest.pipeline import ingest
         from audiosearch.store.store import Store
 
         chosen = [os.fspath(path) for path in paths]
@@ -139,27 +138,41 @@ class Library:
         if instruction is not None and not instruction.strip():
             raise UsageError("the instruction is empty: leave it out to ingest without one")
         with Store.open(self.directory, write=True) as store:
-            default = store.default_space()
-            like = default.spec if default else None
-            settings = self.settings
-            window = window_seconds or settings.window_seconds or (like.window_seconds if like else WINDOW_SECONDS)
-            hop = hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS)
-            description = self._describe(settings.model or (like.model_name if like else DEFAULT_MODEL))
-            summary = ingest(
+            return self._ingest(
                 store,
-                description,
-                lambda: self._embedder(description.name, description.fingerprint),
                 [os.path.expanduser(path) for path in chosen],  # noqa: PTH111 - a Path would normalise the name
                 instruction=instruction,
-                window_seconds=window,
-                hop_seconds=hop,
-                workers=workers or settings.workers,
-                limits=settings.limits,
+                window_seconds=window_seconds,
+                hop_seconds=hop_seconds,
+                workers=workers,
                 progress=progress,
                 cancelled=cancelled,
             )
-            self._save_indexes(store, summary)
-        return summary
+
+    def retry(
+        self,
+        paths: Iterable[StrPath] = (),
+        *,
+        cause: str | None = None,
+        workers: int | None = None,
+        progress: Callable[[IngestProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> IngestSummary:
+        """Read failed files again, whatever their cause and however often they failed: those at or below `paths`, or
+        all, and those of one `cause` (`MediaError.CAUSES`), or of any.
+
+        They go into the default space. Else as `ingest`; raises UsageError for a cause that there is not.
+        """
+        from audiosearch.ingest.ledger import failed_files
+        from audiosearch.store.store import Store
+
+        chosen = [os.path.expanduser(os.fspath(path)) for path in paths]  # noqa: PTH111 - as above
+        with Store.open(self.directory, write=True) as store:
+            files, notes = failed_files(store, chosen, cause)
+            summary = self._ingest(
+                store, files, retry=True, workers=workers, progress=progress, cancelled=cancelled
+            )
+        return replace(summary, warnings=(*notes, *summary.warnings))
 
     def query(
         self,
@@ -209,12 +222,19 @@ class Library:
         """The spaces, oldest first. One is full when its `recordings` are as many as `status().recordings`."""
         return self.status().spaces
 
-    def set_default_space(self, name: str) -> None:
-        """Search the space `name` from now on, and ingest as it was made.
+    def find_space(self, name: str) -> SpaceStatus:
+        """The one space that `name` means: the beginning of its fingerprint, or its model or instruction where no other
+        space has the same. Raises UsageError if there is none, or more than one."""
+        store = self._store()
+        with store.snapshot():
+            found = store.find_space(name)
+            return next(
+                each for space, each in zip(store.spaces(), store.status().spaces, strict=True) if space.id == found.id
+            )
 
-        A space's name is the beginning of its fingerprint, or its model or instruction where no other space has the
-        same. Raises UsageError (none, or several of that name; an aspect) and LibraryLocked.
-        """
+    def set_default_space(self, name: str) -> None:
+        """Search the space `name` (as in `find_space`) from now on, and ingest as it was made. Raises UsageError (also
+        for an aspect) and LibraryLocked."""
         from audiosearch.store.store import Store
 
         with Store.open(self.directory, write=True) as store:
@@ -280,6 +300,40 @@ class Library:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _ingest(
+        self,
+        store: Store,
+        paths: Collection[str | Listed],
+        *,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        workers: int | None = None,
+        **options: Any,
+    ) -> IngestSummary:
+        """Run an ingest with what is not said as in the default space, and bring the indexes up to date."""
+        from audiosearch.chunk import HOP_SECONDS, WINDOW_SECONDS
+        from audiosearch.ingest.pipeline import ingest
+
+        default = store.default_space()
+        like = default.spec if default else None
+        settings = self.settings
+        description = self._describe(settings.model or (like.model_name if like else DEFAULT_MODEL))
+        summary = ingest(
+            store,
+            description,
+            lambda: self._embedder(description.name, description.fingerprint),
+            paths,
+            window_seconds=window_seconds
+            or settings.window_seconds
+            or (like.window_seconds if like else WINDOW_SECONDS),
+            hop_seconds=hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS),
+            workers=workers or settings.workers,
+            limits=settings.limits,
+            **options,
+        )
+        self._save_indexes(store, summary)
+        return summary
 
     def _store(self) -> Store:
         with self._opening:

@@ -48,16 +48,25 @@ def common_options(function: Callable[..., int]) -> Callable[..., int]:
     @click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
     @functools.wraps(function)
     def with_common(*args: Any, library: str, model: str, device: str, quiet: bool, **options: Any) -> int:
-        before = click.get_current_context().find_root().params  # `audiosearch --library DIR query ...` works too
         common = Common(
-            library or before.get("library"),
-            model or before.get("model"),
-            device or before.get("device"),
-            quiet or bool(before.get("quiet")),
+            library or _said_before("library"),
+            model or _said_before("model"),
+            device or _said_before("device"),
+            quiet or bool(_said_before("quiet")),
         )
         return function(common, *args, **options)
 
     return with_common
+
+
+def _said_before(option: str) -> Any:
+    """What a group was given: `audiosearch --library DIR query ...` and `audiosearch spaces --library DIR drop ...`."""
+    context = click.get_current_context().parent
+    while context is not None:
+        if context.params.get(option):
+            return context.params[option]
+        context = context.parent
+    return None
 
 
 def print_json(value: dict[str, Any]) -> None:

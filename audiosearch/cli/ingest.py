@@ -47,7 +47,7 @@ def ingest(
 
     Exit code: 0 all good, 2 after an error, 3 finished but some files failed, 130 after Ctrl-C (what was done is kept).
     """
-    with common.open(create=True) as library, _ctrl_c(common) as cancelled, ProgressView(quiet=common.quiet) as view:
+    with common.open(create=True) as library, ctrl_c(common) as cancelled, ProgressView(quiet=common.quiet) as view:
         summary = library.ingest(
             paths,
             instruction=instruct,
@@ -58,16 +58,22 @@ def ingest(
             cancelled=lambda: bool(cancelled),
         )
         spaces = library.status().spaces
+    code = report(common, summary, as_json)
+    default = next((space for space in spaces if space.is_default), None)
+    if instruct is None and default is not None and not summary.space.startswith(default.name):
+        common.note(
+            f"note: this went into space {summary.space[:12]}; queries search the default one, {default.name}, unless "
+            f"its model is out of date; `audiosearch spaces default {summary.space[:12]}` changes that"
+        )
+    return code
+
+
+def report(common: Common, summary: IngestSummary, as_json: bool) -> int:
+    """Print what an ingest did and return the command's exit code."""
     if as_json:
         print_json(fields_of(summary))
     else:
         print_summary(summary)
-    default = next((space for space in spaces if space.is_default), None)
-    if instruct is None and default is not None and not summary.space.startswith(default.name):
-        common.note(
-            f"note: this went into space {summary.space[:12]}; queries search the default one, {default.name}, "
-            "unless its model is out of date (see `audiosearch status`)"
-        )
     for warning in summary.warnings:
         common.note(f"warning: {printable(warning)}")
     for failed in summary.failed:  # even with --quiet: they are why the exit code is not 0
@@ -100,7 +106,7 @@ def print_summary(summary: IngestSummary) -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c(common: Common) -> Iterator[list[bool]]:
+def ctrl_c(common: Common) -> Iterator[list[bool]]:
     """A list that is not empty once Ctrl-C was pressed; a second press interrupts at once."""
     pressed: list[bool] = []
 
