@@ -5,17 +5,20 @@ from __future__ import annotations
 import click
 
 from audiosearch.cli.common import Common, byte_size, common_options, count, fields_of, hours, print_json, printable
+from audiosearch.errors import MediaError
 
 
 @click.command()
 @click.option("--failed", is_flag=True, help="List the files that could not be read.")
+@click.option("--cause", type=click.Choice(MediaError.CAUSES), help="With --failed: only those that failed like this.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @common_options
-def status(common: Common, failed: bool, as_json: bool) -> int:
+def status(common: Common, failed: bool, cause: str | None, as_json: bool) -> int:
     """Say what the library holds."""
+    failed = failed or cause is not None
     with common.open() as library:
         state = library.status()
-        failures = library.failures() if failed else ()
+        failures = library.failures(cause=cause) if failed else ()
     if as_json:
         listed = {"failures": [fields_of(failure) for failure in failures]} if failed else {}
         print_json({**fields_of(state), **listed})
@@ -23,7 +26,8 @@ def status(common: Common, failed: bool, as_json: bool) -> int:
     click.echo(f"library     {printable(state.directory)} ({byte_size(state.bytes_on_disk)})")
     for root in state.roots:
         click.echo(f"root        {printable(root)}")
-    click.echo(f"files       {state.files:,} ({state.failed:,} failed)")
+    causes = ", ".join(f"{n:,} {cause}" for cause, n in state.failed_by_cause.items())
+    click.echo(f"files       {state.files:,} ({state.failed:,} failed{': ' + causes if causes else ''})")
     click.echo(
         f"recordings  {state.recordings:,}, {hours(state.audio_seconds)} of sound, {count(state.chunks, 'chunk')}"
     )
@@ -37,8 +41,10 @@ def status(common: Common, failed: bool, as_json: bool) -> int:
         tries = count(failure.attempts, "try").replace("trys", "tries")
         click.echo(
             f"failed      {printable(failure.path)}: {failure.cause}: {printable(failure.detail)} "
-            f"({tries}, last {failure.last_attempt_at})"
+            f"({tries}, last {failure.last_attempt_at}{'; the next ingest tries again' if failure.will_retry else ''})"
         )
     if state.failed and not failed:
         common.note("`audiosearch status --failed` lists the failed files")
+    elif any(not failure.will_retry for failure in failures):
+        common.note("the others are read again when they have changed, or by `audiosearch retry`")
     return 0

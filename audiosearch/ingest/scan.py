@@ -104,7 +104,7 @@ def listed(paths: Iterable[str], roots: Collection[str]) -> list[Listed]:
     by_root: dict[str, list[bytes]] = defaultdict(list)
     for path in paths:
         folder = os.path.dirname(path)  # noqa: PTH120 - a Path would normalise the name
-        root = max((root for root in roots if _is_inside(folder, root)), key=len, default=folder)
+        root = max((root for root in roots if is_inside(folder, root)), key=len, default=folder)
         by_root[root].append(_relative(path, root))
     return [Listed(root, tuple(names)) for root, names in by_root.items()]
 
@@ -131,9 +131,9 @@ def targets(paths: Collection[str], known_roots: Collection[str], *, exclude: Co
         if not is_file and not stat.S_ISDIR(mode):
             raise UsageError(f"cannot ingest {given}: it is neither a file nor a folder")
         home = str(Path(path).parent) if is_file else path
-        root = max((known for known in roots if _is_inside(home, known)), key=len, default=home)
+        root = max((known for known in roots if is_inside(home, known)), key=len, default=home)
         roots.add(root)
-        inner = [known for known in roots if known != path and _is_inside(known, path)] if not is_file else []
+        inner = [known for known in roots if known != path and is_inside(known, path)] if not is_file else []
         skip = never.union(map(os.fsencode, inner))
         wanted.append(Target(root, _relative(path, root), is_file, skip))
         wanted.extend(Target(known, skip=skip - {os.fsencode(known)}) for known in inner)
@@ -224,7 +224,8 @@ def _absolute(path: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100
 
 
-def _is_inside(path: str, directory: str) -> bool:
+def is_inside(path: str, directory: str) -> bool:
+    """Whether an absolute path is this directory or below it."""
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
 
 
