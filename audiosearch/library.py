@@ -281,9 +281,9 @@ class Library:
         """What the library holds, space by space."""
         return self._store().status()
 
-    def failures(self) -> tuple[FailedFile, ...]:
-        """The files that could not be read, with cause."""
-        return tuple(self._store().failures())
+    def failures(self, *, cause: str | None = None) -> tuple[FailedFile, ...]:
+        """The files that could not be read, by path; with `cause` only those that failed like this."""
+        return tuple(each for each in self._store().failures() if cause in (None, each.cause))
 
     def close(self) -> None:
         """Let go of files and models. A closed library may not be used again."""

@@ -155,13 +155,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class FailedFile:
-    """One line of the failure ledger."""
+    """One line of the failure ledger. `will_retry`: the next ingest tries it again; otherwise one does when the file has
+    changed, or `retry`."""
 
     path: str  # absolute
     cause: str
     detail: str
     attempts: int
     last_attempt_at: str  # ISO 8601, UTC
+    will_retry: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ class Status:
     recordings: int
     chunks: int
     failed: int
+    failed_by_cause: dict[str, int]
     audio_seconds: float
     bytes_on_disk: int
     spaces: tuple[SpaceStatus, ...]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, select
 
+from audiosearch.errors import MediaError
 from audiosearch.store.connection import select_in
 from audiosearch.store.records import Changes, FileState, RecordingState, StoredChunk
 from audiosearch.store.tables import chunk, commit_group, coverage, failure, file, recording, root, space, vector
@@ -196,9 +197,20 @@ def failures(connection: Connection) -> list[FailedFile]:
             detail=row[failure.c.detail],
             attempts=row[failure.c.attempts],
             last_attempt_at=row[failure.c.last_attempt_at],
+            will_retry=MediaError.is_tried_again(row[failure.c.cause], row[failure.c.attempts]),
         )
         for row in rows
     ]
+
+
+def failed_places(connection: Connection) -> list[tuple[str, bytes, str]]:
+    """(root, path in it, cause) of each line of the failure ledger."""
+    rows = connection.execute(
+        select(root.c.path, failure.c.path, failure.c.cause)
+        .join(root, root.c.id == failure.c.root_id)
+        .order_by(root.c.path, failure.c.path)
+    )
+    return [(os.fsdecode(folder), path, cause) for folder, path, cause in rows]
 
 
 def status(connection: Connection, directory: str, bytes_on_disk: int) -> Status:
@@ -208,13 +220,16 @@ def status(connection: Connection, directory: str, bytes_on_disk: int) -> Status
         select(func.count(), func.coalesce(func.sum(recording.c.duration_seconds), 0.0)).where(held)
     ).one()
     held_chunk = exists().where(file.c.recording_id == chunk.c.recording_id)
+    by_cause = select(failure.c.cause, func.count()).group_by(failure.c.cause).order_by(failure.c.cause)
+    causes = dict(connection.execute(by_cause).tuples().all())
     return Status(
         directory=directory,
         roots=tuple(path for _, path in roots(connection)),
         files=_count(connection, select(func.count()).select_from(file)),
         recordings=recordings,
         chunks=_count(connection, select(func.count()).select_from(chunk).where(held_chunk)),
-        failed=_count(connection, select(func.count()).select_from(failure)),
+        failed=sum(causes.values()),
+        failed_by_cause=causes,
         audio_seconds=seconds,
         bytes_on_disk=bytes_on_disk,
         spaces=tuple(_space_status(connection, each) for each in spaces(connection)),

@@ -312,6 +312,11 @@ class Store:
         with self._read() as connection:
             return reading.failures(connection)
 
+    def failed_places(self) -> list[tuple[str, bytes, str]]:
+        """(root, path in it, cause) of each line of the failure ledger."""
+        with self._read() as connection:
+            return reading.failed_places(connection)
+
     def status(self) -> Status:
         """The whole library at a glance."""
         with self._read() as connection:

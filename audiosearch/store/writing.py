@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Table, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, delete, exists, func, insert, select, update
 
 from audiosearch.errors import MediaError, SpaceMismatch
 from audiosearch.store import reading
@@ -245,6 +245,12 @@ def _files(connection: Connection, recording_ids: dict[bytes, int], files: Seque
     return let_go
 
 
+def _attempts(state: dict[str, Any]) -> ColumnElement[int]:
+    """One more than before, counted anew for a file that has changed since."""
+    same = (failure.c[name] == state[name] for name in ("size", "mtime_ns", "inode"))
+    return case((and_(*same), failure.c.attempts + 1), else_=1)
+
+
 def _failures(connection: Connection, failures: Sequence[FailureRecord]) -> list[int]:
     """Write the failures; return the recordings of files that are certainly no longer what they were."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -258,7 +264,7 @@ def _failures(connection: Connection, failures: Sequence[FailureRecord]) -> list
             "detail": each.detail,
             "last_attempt_at": now,
         }
-        again = connection.execute(update(failure).where(*key).values(**state, attempts=failure.c.attempts + 1))
+        again = connection.execute(update(failure).where(*key).values(**state, attempts=_attempts(state)))
         if not again.rowcount:
             connection.execute(insert(failure), {"root_id": each.root_id, "path": each.path, **state, "attempts": 1})
     return _unlink(connection, [(f.root_id, f.path) for f in failures if f.cause not in MediaError.PASSING])
