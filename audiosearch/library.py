@@ -169,9 +169,7 @@ class Library:
         chosen = [os.path.expanduser(os.fspath(path)) for path in paths]  # noqa: PTH111 - as above
         with Store.open(self.directory, write=True) as store:
             files, notes = failed_files(store, chosen, cause)
-            summary = self._ingest(
-                store, files, retry=True, workers=workers, progress=progress, cancelled=cancelled
-            )
+            summary = self._ingest(store, files, retry=True, workers=workers, progress=progress, cancelled=cancelled)
         return replace(summary, warnings=(*notes, *summary.warnings))
 
     def query(
