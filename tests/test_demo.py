@@ -19,6 +19,7 @@ from audiosearch.cli import demo_sounds, run
 from audiosearch.cli import demo_synthesis as synthesis
 from audiosearch.config import DEFAULT_MODEL
 from audiosearch.errors import ModelError
+from audiosearch.types import Answer, Hit
 
 FEW = ("animals/dog.wav", "water/dripping.wav", "scenes/evening walk.flac")
 
@@ -79,6 +80,29 @@ def test_printed_commands_can_be_typed(kept: tuple[Path, str], monkeypatch: pyte
     assert kinds == {"--audio", "--instruct"}
 
 
+def test_says_why_an_instruction_changes_the_answer(kept: tuple[Path, str]):
+    _, out = kept
+    plain, instructed = (block.splitlines()[2] for block in out.split("\n\n") if "query footsteps" in block)
+    best = [Path(line.split("  ")[-1]).name for line in (plain, instructed)]
+    (why,) = (block for block in out.split("\n\n") if block.startswith("Why: "))
+    if best[0] != best[1]:
+        assert f"changed from {best[0]} to {best[1]}" in why.replace("\n", " ")
+    else:
+        assert f"is still {best[0]}" in why.replace("\n", " ")
+    assert "'what is in the background?'" in why and "sounds that fit 'footsteps' best were heard again" in why
+
+
+def test_says_why_changed_or_not():
+    def answer(name: str, reread: int = 0) -> Answer:
+        hit = Hit("id", f"/sounds/{name}", "/sounds", 1, 0.0, 2.0, 0.5)
+        return Answer("footsteps", (hit,), "space", reread=reread)
+
+    search = demo_command.SEARCHES[-1]
+    assert "changed from a.wav to b.wav" in demo_command._why(search, answer("a.wav"), answer("b.wav", 7))
+    assert "the 7 sounds" in demo_command._why(search, answer("a.wav"), answer("b.wav", 7))
+    assert "still a.wav" in demo_command._why(search, answer("a.wav"), answer("a.wav", 7))
+
+
 def test_says_what_to_try_next(kept: tuple[Path, str]):
     folder, out = kept
     last = out.split("What to try next:\n")[1].splitlines()
@@ -100,6 +124,7 @@ def test_json_and_nothing_left(tiny_checkpoint: Path, tmp_path: Path, monkeypatc
     )
     for search in found["searches"]:
         assert len(search["answer"]["hits"]) >= 1
+        assert ("why" in search) == ("--instruct" in search["command"])
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 

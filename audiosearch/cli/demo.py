@@ -130,7 +130,8 @@ def _run(common: Common, folder: Path, *, as_json: bool) -> dict[str, Any] | int
             print_summary(summary)
         for failed in summary.failed:
             click.echo(f"failed: {printable(failed.path)}: {failed.cause}: {printable(failed.detail)}", err=True)
-        searches = []
+        searches: list[dict[str, Any]] = []
+        answers: dict[str, Answer] = {}
         for search in SEARCHES:
             say(f"\n# {search.about}.")
             say(_prompt(search.command))
@@ -140,7 +141,26 @@ def _run(common: Common, folder: Path, *, as_json: bool) -> dict[str, Any] | int
             for note in answer.notes:
                 common.note(f"note: {note}")
             searches.append({"command": search.command, "expected": search.expected, "answer": fields_of(answer)})
+            if search.instruct is not None:
+                searches[-1]["why"] = _why(search, answers[search.text or ""], answer)
+                say(f"\nWhy: {searches[-1]['why']}")
+            answers[search.text or ""] = answer
     return {"ingest": fields_of(summary), "searches": searches}
+
+
+def _why(search: Search, without: Answer, under: Answer) -> str:
+    """What the instruction changed, and how."""
+    before, after = (_best(answer) for answer in (without, under))
+    changed = f"the best hit changed from {before} to {after}" if before != after else f"the best hit is still {after}"
+    return (
+        f"{changed}. Stored vectors do not know a question that is asked later, so the {under.reread} sounds that fit "
+        f"{search.text!r} best were heard again, each with the question {search.instruct!r} beside it. A sound then "
+        f"lies where its answer does, and the ones that answer {search.text!r} come first."
+    )
+
+
+def _best(answer: Answer) -> str:
+    return printable(Path(answer.hits[0].path).name) if answer.hits else "none"
 
 
 def _prompt(command: str) -> str:
