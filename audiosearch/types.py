@@ -180,6 +180,21 @@ class IngestProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class StageShares:
+    """How busy each stage of an ingest was: the share of the time between the first file and the last commit, 0 to 1.
+
+    Stages run side by side. `read` and `decode` are means over the decode processes, waiting for files and computing;
+    `model` is the mean over the devices; `load` is the wait for the model, `store` for the disk and the catalogue.
+    """
+
+    read: float
+    decode: float
+    load: float
+    model: float
+    store: float
+
+
+@dataclass(frozen=True, slots=True)
 class IngestSummary:
     """What an ingest did. `failed` holds this run's failures and those of unchanged files that failed before."""
 
@@ -198,6 +213,8 @@ class IngestSummary:
     space: str
     device: str | None  # "cuda:0, bf16: ..." with the reason, None when no model was needed
     interrupted: bool = False
+    stages: StageShares | None = None  # None when no file had to be read
+    bottleneck: str | None = None  # the stage of them that was busiest
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ non-empty; `UsageError` for an item that is longer than the model takes (nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 from audiosearch.types import Samples, Task, Vectors
@@ -73,4 +73,23 @@ class AudioTextEmbedder(Protocol):
         self, pairs: Iterable[tuple[Samples, str]], *, instruction: str | None = None, task: Task = "query"
     ) -> Vectors:
         """Rows (n, dim) of n items that are a clip and a text together."""
+        ...
+
+
+@runtime_checkable
+class ComputesBeside(Protocol):
+    """An embedder whose device computes while its caller goes on, which an ingest makes use of."""
+
+    @property
+    def computes_beside(self) -> bool:
+        """Whether that is so where the model was placed. If not, `begin_audio` returns when everything is computed."""
+        ...
+
+    def begin_audio(
+        self, clips: Iterable[Samples], *, instruction: str | None = None, task: Task = "document"
+    ) -> Callable[[], Vectors]:
+        """Start what `embed_audio` does. Calling what is returned, once, waits for the rows and returns them.
+
+        Another call may be begun before; the rows of the first do not wait for the second.
+        """
         ...

@@ -1,11 +1,15 @@
-"""How far an ingest has come, and a guess at how far it has to go."""
+"""How far an ingest has come, a guess at how far it has to go, and which of its stages was busy."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
-from audiosearch.types import IngestProgress
+from audiosearch.ingest.embedding import EmbedPool
+from audiosearch.ingest.writer import Writer
+from audiosearch.types import IngestProgress, StageShares
 
 INTERVAL_SECONDS = 0.1
 
@@ -69,3 +73,42 @@ class Meter:
             return None
         ahead = max(self._bytes_to_probe, 0) * self._seconds_probed / self._bytes_probed
         return max(self._seconds_expected + ahead, self.audio_seconds)  # headers lie; the sound does not
+
+
+class Stages:
+    """What each stage did from the first file to the last commit, for the summary."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._n_workers = n_workers
+        self._started_at = time.perf_counter()
+        self._read_seconds = self._decode_seconds = 0.0
+        self.shares: StageShares | None = None
+
+    def worked(self, read_seconds: float, decode_seconds: float) -> None:
+        """A decode process has waited for its file, and computed, so long."""
+        self._read_seconds += read_seconds
+        self._decode_seconds += decode_seconds
+
+    def end(self, embed: EmbedPool[Any], writer: Writer) -> None:
+        """Everything is committed."""
+        elapsed = max(time.perf_counter() - self._started_at, 1e-9)
+
+        def share(seconds: float) -> float:
+            return round(min(seconds / elapsed, 1.0), 4)
+
+        self.shares = StageShares(
+            read=share(self._read_seconds / self._n_workers),
+            decode=share(self._decode_seconds / self._n_workers),
+            load=share(embed.loading_seconds),
+            model=share(embed.busy_seconds),
+            store=share(writer.busy_seconds),
+        )
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The busiest stage; None when nothing took any time."""
+        if self.shares is None:
+            return None
+        shares = asdict(self.shares)
+        name = max(shares, key=lambda stage: shares[stage])
+        return name if shares[name] > 0 else None

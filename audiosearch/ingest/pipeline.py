@@ -1,17 +1,17 @@
 """Folders of sound -> the store. `ingest` lists the stages; `_Run` is one ingest's state.
 
     scan ─> unchanged? ─> identify ─> known recording? ─> decode, chunk ─> known sound? ─> batch ─> embed ─> commit
-    [here, with the store's states]  [worker processes, one file each   ]  [here          ]        [thread]  [here]
+    [here, with the store's states]  [worker processes, one file each   ]  [here          ]        [threads] [thread]
 
-Everything is pulled from the right: a worker waits while the model is behind, so no stage gathers more than a batch. A
-file is in the store only once its last chunk is.
+Everything is pulled from the right: a worker waits while the model is behind, the model while the store is, so no stage
+gathers more than a batch. A file is in the store only once its last chunk is.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ from audiosearch.config import Limits
 from audiosearch.errors import UsageError
 from audiosearch.ingest import scan
 from audiosearch.ingest.changes import File, Findings, find_changes
-from audiosearch.ingest.embedding import BATCH_CHUNKS, BATCH_SECONDS, EmbedThread
+from audiosearch.ingest.embedding import BATCH_CHUNKS, BATCH_SECONDS, EmbedPool, Load
 from audiosearch.ingest.interrupt import Interruptible
 from audiosearch.ingest.ledger import Ledger
-from audiosearch.ingest.meter import Meter
+from audiosearch.ingest.meter import Meter, Stages
 from audiosearch.ingest.writer import Writer
 from audiosearch.model.fingerprint import space_spec
 from audiosearch.store.records import (
@@ -40,7 +40,6 @@ from audiosearch.types import Chunk, IngestProgress, IngestSummary, MediaInfo, M
 
 if TYPE_CHECKING:
     # Imported when there is something to decode: a run that finds nothing new must not load FFmpeg.
-    from audiosearch.embed.base import AudioTextEmbedder
     from audiosearch.ingest.workers import DecodePool, Done, Failed, Identified
 
 POLL_SECONDS = 0.05
@@ -51,13 +50,14 @@ MOST_WORKERS = 8
 def ingest(
     store: Store,
     description: ModelDescription,
-    load_embedder: Callable[[], AudioTextEmbedder],
+    load_embedder: Load,
     paths: Collection[str | scan.Listed],
     *,
     window_seconds: float,
     hop_seconds: float,
     instruction: str | None = None,
     workers: int | None = None,
+    other_embedders: Callable[[], Sequence[Load]] = tuple,
     limits: Limits | None = None,
     retry: bool = False,
     progress: Callable[[IngestProgress], None] | None = None,
@@ -65,10 +65,11 @@ def ingest(
 ) -> IngestSummary:
     """Bring everything under `paths`, or the listed files, into the space that model, instruction, window and hop make.
 
-    The model is loaded by `load_embedder` when the first sound needs it, in another thread. `progress` is called about
-    ten times a second. When `cancelled` says so, or on Ctrl-C, the run ends within a second with all it finished
-    committed, and the summary says that it was interrupted; a second Ctrl-C raises KeyboardInterrupt. `limits` are what
-    one file may cost; `retry`: unchanged files that failed for good are read again.
+    The model is loaded by `load_embedder` when the first sound needs it, in another thread; then `other_embedders` says
+    how to load it on further devices, each in a thread of its own. `progress` is called about ten times a second. When
+    `cancelled` says so, or on Ctrl-C, the run ends within a second with all it finished committed, and the summary says
+    that it was interrupted; a second Ctrl-C raises KeyboardInterrupt. `limits` are what one file may cost; `retry`:
+    unchanged files that failed for good are read again.
 
     Raises:
         UsageError: a path does not exist, or an instruction for a model that follows none.
@@ -89,7 +90,7 @@ def ingest(
         run.note(findings)
         placement = None
         if findings.changed:
-            placement = run.process(findings.changed, description, load_embedder, workers, stopped)
+            placement = run.process(findings.changed, description, load_embedder, other_embedders, workers, stopped)
             if not stopped():  # what an earlier run was cut off in, and whose file has changed since
                 store.prune(space.id)
         return run.summary(spec.fingerprint, placement, interrupted=stopped())
@@ -132,6 +133,7 @@ class _Run:
         self.store, self.space_id, self.meter, self.settings = store, space_id, meter, settings
         self.writer = Writer(store, space_id)
         self.ledger = Ledger()
+        self.stages: Stages | None = None  # what they did, once there is something to do
         self.warnings: list[str] = []
         self.unchanged = self.indexed = self.added = self.shared = self.reused = self.silent = 0
 
@@ -143,6 +145,7 @@ class _Run:
 
         self.unchecked: list[tuple[_Place, NDArray[np.float32]]] = []  # may be in the store
         self.fresh: list[tuple[_Place, NDArray[np.float32]]] = []  # need the model
+        self.held_seconds = 0.0  # of both
         # By chunk hash, while that sound is at hand or in the model: where else it was heard meanwhile.
         self.waiting: dict[bytes, list[_Place]] = {}
 
@@ -154,7 +157,7 @@ class _Run:
             self.ledger.note(path)
         for file, reason in findings.unreadable:
             self.fail(file, "unreadable", reason)
-        self.flush()
+        self.writer.close()
 
     # ── the loop ──
 
@@ -162,7 +165,8 @@ class _Run:
         self,
         files: list[File],
         description: ModelDescription,
-        load_embedder: Callable[[], AudioTextEmbedder],
+        load_embedder: Load,
+        other_embedders: Callable[[], Sequence[Load]],
         workers: int | None,
         stopped: Callable[[], bool],
     ) -> str | None:
@@ -170,7 +174,10 @@ class _Run:
         from audiosearch.ingest.workers import DecodePool
 
         n_workers = min(workers or min(_usable_cores(), MOST_WORKERS), len(files))
-        embed: EmbedThread[_Place] = EmbedThread(load_embedder, description, self.settings.instruction)
+        self.stages = Stages(n_workers)
+        embed: EmbedPool[_Place] = EmbedPool(
+            load_embedder, description, self.settings.instruction, others=other_embedders
+        )
         try:
             with DecodePool(n_workers, limits=self.settings.limits) as pool:
                 ahead = deque(files)
@@ -181,12 +188,13 @@ class _Run:
             # Whatever ended the loop, an error of the model too: what is finished is kept.
             embed.stop(STOP_SECONDS)
             self.take(embed, 0.0, quietly=True)
-            self.flush()
+            self.writer.close()
+            self.stages.end(embed, self.writer)
         self.meter.tell(now=True)
         return embed.placement
 
     def round(
-        self, ahead: deque[File], pool: DecodePool, embed: EmbedThread[_Place], stopped: Callable[[], bool]
+        self, ahead: deque[File], pool: DecodePool, embed: EmbedPool[_Place], stopped: Callable[[], bool]
     ) -> None:
         """Take every file in `ahead` through all stages."""
         while not stopped():
@@ -199,13 +207,11 @@ class _Run:
                     self.handle(message, pool)
                 self.take(embed, 0.0 if self.files or ahead else POLL_SECONDS)
             is_last = not ahead and not self.files
-            at_hand = len(self.unchecked) + len(self.fresh)
-            self.batch(embed, flush=is_last or (embed.is_idle and at_hand >= BATCH_CHUNKS // 4))
-            if self.writer.is_due:
-                self.flush()
+            self.batch(embed, flush=is_last or (embed.is_idle and self.n_held >= BATCH_CHUNKS // 4))
+            self.forget(self.writer.hand_over() if self.writer.is_due else self.writer.collect())
             self.meter.tell()
-            if is_last and embed.is_idle and not self.unchecked and not self.fresh:
-                self.flush()
+            if is_last and embed.is_idle and not self.n_held:
+                self.writer.close()
                 self.recordings.clear()  # what was given up may be tried again
                 return
 
@@ -284,19 +290,25 @@ class _Run:
         else:
             self.waiting[chunk.chunk_hash] = []
             self.unchecked.append((place, chunk.samples))
+            self.held_seconds += chunk.end_seconds - chunk.start_seconds
+
+    @property
+    def n_held(self) -> int:
+        """Chunks at hand that may need the model."""
+        return len(self.unchecked) + len(self.fresh)
 
     @property
     def is_full(self) -> bool:
         """Whether the chunks at hand fill a batch."""
-        held = len(self.unchecked) + len(self.fresh)
-        return held >= BATCH_CHUNKS or _seconds(self.unchecked) + _seconds(self.fresh) >= BATCH_SECONDS
+        return self.n_held >= BATCH_CHUNKS or self.held_seconds >= BATCH_SECONDS
 
-    def batch(self, embed: EmbedThread[_Place], *, flush: bool) -> None:
+    def batch(self, embed: EmbedPool[_Place], *, flush: bool) -> None:
         """Look the gathered chunks up in the store, and give the model a batch of the new ones if it has room."""
         if self.unchecked and (flush or self.is_full):
             known = self.store.hashes_present(self.space_id, [place[1].chunk_hash for place, _ in self.unchecked])
             for place, samples in self.unchecked:
                 if place[1].chunk_hash in known:
+                    self.held_seconds -= place[1].end_seconds - place[1].start_seconds
                     for same in (place, *self.waiting.pop(place[1].chunk_hash)):
                         self.reuse(same)
                 else:
@@ -304,9 +316,9 @@ class _Run:
             self.unchecked = []
         if self.fresh and embed.has_room and (flush or self.is_full):
             embed.submit(self.fresh)
-            self.fresh = []
+            self.fresh, self.held_seconds = [], 0.0
 
-    def take(self, embed: EmbedThread[_Place], timeout: float, *, quietly: bool = False) -> None:
+    def take(self, embed: EmbedPool[_Place], timeout: float, *, quietly: bool = False) -> None:
         """Put away what the model has done. `quietly`: leave an error of the model to whoever is raising it."""
         try:
             for part in embed.results(timeout):
@@ -366,10 +378,10 @@ class _Run:
             if warning:
                 self.warnings.append(f"{file.absolute}: {warning}")
 
-    def flush(self) -> None:
-        self.writer.flush()
-        # The store answers for these from now on.
-        self.recordings = {key: value for key, value in self.recordings.items() if not value.is_complete}
+    def forget(self, complete: Sequence[bytes]) -> None:
+        """The store answers for these recordings from now on."""
+        for packet_hash in complete:
+            self.recordings.pop(packet_hash, None)
 
     # ── failures ──
 
@@ -414,11 +426,9 @@ class _Run:
             space=space,
             device=placement,
             interrupted=interrupted,
+            stages=self.stages.shares if self.stages else None,
+            bottleneck=self.stages.bottleneck if self.stages else None,
         )
-
-
-def _seconds(held: list[tuple[_Place, NDArray[np.float32]]]) -> float:
-    return sum(place[1].end_seconds - place[1].start_seconds for place, _ in held)
 
 
 def _usable_cores() -> int:
