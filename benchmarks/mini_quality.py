@@ -2,6 +2,7 @@
 
     python benchmarks/mini_quality.py [--model NAME_OR_DIR] [--data DIR] [--json FILE] [--write-card]
                                       [--held-out MODEL_DIR SOURCE_REPO]... [--held-out-list FILE] [--only PART]...
+                                      [--tune-on COLLECTION_OR_FOLD]...
 
 Takes the `valid` clips of the labelled collection in $AUDIOSEARCH_DATA (default: `shared/data` beside the checkout).
 
@@ -11,6 +12,9 @@ Takes the `valid` clips of the labelled collection in $AUDIOSEARCH_DATA (default
     triplets  what an instruction changes: foreground or background, speech or music, vehicle or wind, word or voice
     held-out  models trained without a collection, on that collection; a JSON list of {"model", "source_repo"}, or pairs
     speed     on one core of this machine, in a process of its own
+
+To choose between models without looking at `valid`, train them without some collections or an ESC-50 fold (`without` in
+a stage of the recipe) and judge them on those: `--tune-on "fold 4" --tune-on openclonk/openclonk`.
 
 Exit code 0 if the floors are reached, 1 if one is missed or a query is not held out, 2 without data or a model.
 """
@@ -175,9 +179,16 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default="valid",
         help="all: every clip of the collection, which such a model never heard, not only its `valid` ones",
     )
+    parser.add_argument(
+        "--tune-on",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="judge on these collections and folds (`fold 4`) of `train`, and on nothing of `valid`",
+    )
     options = parser.parse_args(arguments)
-    if options.write_card and options.only:
-        parser.error("--write-card needs every part: leave --only out")
+    if options.write_card and (options.only or options.tune_on):
+        parser.error("--write-card needs every part, on `valid`: leave --only and --tune-on out")
     return options
 
 
@@ -199,6 +210,8 @@ def main() -> int:
         model = describe_model(options.model)
         models = [HeldOut(*pair) for pair in options.held_out]
         models += read_list(options.held_out_list) if options.held_out_list else []
+        if options.tune_on:
+            clips = data.judged_on(clips, options.tune_on)
         with tempfile.TemporaryDirectory() as place:
             run = Run(options.model, options.device, clips, seen, Path(place), models, options.held_out_rows)
             figures = measure(run, options.only or list(PARTS))

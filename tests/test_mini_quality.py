@@ -585,3 +585,20 @@ def test_without_data_it_says_so(
     assert bench.script.main() == 2
     said = capsys.readouterr().err
     assert "nowhere" in said and "AUDIOSEARCH_DATA" in said
+
+
+# -- tuning ----------------------------------------------------------------------------------------------------------
+
+
+def test_tuning_looks_at_what_was_left_out_and_never_at_valid(bench: Any) -> None:
+    clips = [
+        clip(bench, "dog", 0, split="train", fold="4"),
+        clip(bench, "dog", 1, split="train", fold="1"),
+        clip(bench, "dog", 2, split="valid", fold="5"),
+        clip(bench, "bell", 0, split="train", source="bells/bells"),
+        clip(bench, "bell", 1, split="valid", source="bells/bells"),
+    ]
+    judged = bench.data.judged_on(clips, ["fold 4", "bells/bells"])
+    assert [(each.path, each.split) for each in judged] == [("dog0", "valid"), ("dog1", "train"), ("bell0", "valid")]
+    with pytest.raises(UsageError, match="no `train` clip is of fold 5"):
+        bench.data.judged_on(clips, ["fold 5"])

@@ -6,11 +6,13 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
+from audiosearch.errors import UsageError
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
 PARAPHRASES = BENCHMARKS / "paraphrases.json"
@@ -35,6 +37,7 @@ class Clip:
     family: str = ""
     source: str = ""
     seconds: float = 0.0
+    fold: str = ""  # of ESC-50
 
 
 def data_folder(chosen: str | None) -> Path:
@@ -57,9 +60,20 @@ def read_clips(data: Path) -> list[Clip]:
                 family=row["family"],
                 source=row["source_repo"],
                 seconds=float(row["seconds"]),
+                fold=row["fold"],
             )
             for row in csv.DictReader(lines)
         ]
+
+
+def judged_on(clips: Iterable[Clip], parts: Collection[str]) -> list[Clip]:
+    """The clips without the `valid` ones, and in their place those of collections and folds ("fold 4") that a model was
+    trained without: to tune by. Raises UsageError for a part that has no clip."""
+    train = [clip for clip in clips if clip.split != "valid"]
+    named = [{clip.source, f"fold {clip.fold}"} & {*parts} for clip in train]
+    if unknown := sorted({*parts} - set().union(*named)):
+        raise UsageError(f"no `train` clip is of {', '.join(unknown)}")
+    return [replace(clip, split="valid") if of else clip for clip, of in zip(train, named, strict=True)]
 
 
 def read_paraphrases() -> list[dict[str, str]]:
