@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosearch.types import MediaInfo
+from audiosearch.types import MediaInfo, Metadata
 
 
 class FileState(NamedTuple):
@@ -28,6 +28,41 @@ class FileState(NamedTuple):
     done: bool
     failed_cause: str | None
     failed_attempts: int = 0
+    described: bool = True  # today's program has read what the file says of itself
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder whose files are known. `volume`: the disk it is on, as `ingest.volumes` names it, where that is known.
+
+    `is_walked`: the whole folder was asked for, not only single files or parts of it.
+    """
+
+    id: int
+    path: str  # absolute
+    volume: str | None
+    is_walked: bool
+
+
+class KnownFile(NamedTuple):
+    """A file that the catalogue has. `stat` is size, mtime_ns and inode; `done` as in FileState."""
+
+    id: int
+    root_id: int
+    root: str
+    path: bytes
+    stat: tuple[int, int, int]
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileMove:
+    """A known file that is at another place now; `inode` is its number there."""
+
+    file_id: int
+    root_id: int
+    path: bytes
+    inode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +112,18 @@ class FileRecord:
     inode: int
     packet_hash: bytes
     warning: str | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedFile:
+    """What a known file says of itself, read when it had this `stat` (size, mtime_ns, inode)."""
+
+    root_id: int
+    path: bytes
+    stat: tuple[int, int, int]
+    metadata: Metadata
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from audiosearch.errors import MediaError, SpaceMismatch
+from audiosearch.store import metadata as described
 from audiosearch.store import reading
 from audiosearch.store.connection import insert_rows, select_in
 from audiosearch.store.records import ChunkRecord, CommitBatch, FailureRecord, FileRecord, RecordingInfo
 from audiosearch.store.tables import chunk, commit_group, coverage, failure, file, recording, root, space, vector
 from audiosearch.store.vectors import Shards, crc32c, to_bytes
-from audiosearch.types import Space, SpaceSpec
+from audiosearch.types import Metadata, Space, SpaceSpec
 
 
 def add_root(connection: Connection, path: bytes) -> int:
@@ -57,7 +71,7 @@ def commit(connection: Connection, shards: Shards, space_id: int, batch: CommitB
     recording_ids = _recordings(connection, batch)
     chunk_ids = _chunks(connection, recording_ids, batch.chunks)
     plan = _plan(connection, shards.dim, space_id, batch.chunks, chunk_ids)
-    group = _Group(connection, space_id)
+    group = CommitGroup(connection, space_id)
     if plan.new:
         shard, first_row = shards.place(*_last_rows(connection, space_id))
         data = to_bytes(np.stack(plan.new))
@@ -75,7 +89,7 @@ def commit(connection: Connection, shards: Shards, space_id: int, batch: CommitB
         *_files(connection, recording_ids, batch.files),
         *_failures(connection, batch.failures),
     ]
-    _forget(connection, group, let_go)
+    forget(connection, group, let_go)
     return reading.max_seq(connection)
 
 
@@ -89,7 +103,7 @@ def prune(connection: Connection, space_id: int) -> int:
             ),
         )
     ).scalars()
-    return _forget(connection, _Group(connection, space_id), unheld)
+    return forget(connection, CommitGroup(connection, space_id), unheld)
 
 
 @dataclass
@@ -101,7 +115,7 @@ class _Plan:
     new: list[NDArray[np.floating]] = field(default_factory=list)
 
 
-class _Group:
+class CommitGroup:
     """The commit group of this transaction, made when something needs its seq."""
 
     def __init__(self, connection: Connection, space_id: int) -> None:
@@ -234,14 +248,30 @@ def _files(connection: Connection, recording_ids: dict[bytes, int], files: Seque
     if not by_path:
         return []
     rows = [
-        (*key, each.size, each.mtime_ns, reading.signed(each.inode), recording_ids[each.packet_hash], each.warning)
+        (
+            *key,
+            each.size,
+            each.mtime_ns,
+            reading.signed(each.inode),
+            recording_ids[each.packet_hash],
+            each.warning,
+            *described.columns(each.metadata),
+        )
         for key, each in by_path.items()
     ]
-    let_go = _unlink(connection, by_path)
-    insert_rows(connection, file, "root_id path size mtime_ns inode recording_id warning", rows)
-    for root_id, paths in _by_root(by_path):
+    let_go = unlink(connection, by_path)
+    names = f"root_id path size mtime_ns inode recording_id warning {described.COLUMNS}"
+    insert_rows(connection, file, names, rows)
+    details: list[tuple[int, Metadata]] = []
+    for root_id, paths in by_root(by_path):
         query = select(failure.c.path, failure.c.id).where(failure.c.root_id == root_id)
-        _delete(connection, failure, [row[1] for row in select_in(connection, query, failure.c.path, paths)])
+        delete_rows(connection, failure, [row[1] for row in select_in(connection, query, failure.c.path, paths)])
+        query = select(file.c.path, file.c.id).where(file.c.root_id == root_id)
+        for path, file_id in select_in(connection, query, file.c.path, paths):
+            found = by_path[root_id, path].metadata
+            if found is not None:
+                details.append((file_id, found))
+    described.insert_details(connection, details)
     return let_go
 
 
@@ -267,47 +297,52 @@ def _failures(connection: Connection, failures: Sequence[FailureRecord]) -> list
         again = connection.execute(update(failure).where(*key).values(**state, attempts=_attempts(state)))
         if not again.rowcount:
             connection.execute(insert(failure), {"root_id": each.root_id, "path": each.path, **state, "attempts": 1})
-    return _unlink(connection, [(f.root_id, f.path) for f in failures if f.cause not in MediaError.PASSING])
+    return unlink(connection, [(f.root_id, f.path) for f in failures if f.cause not in MediaError.PASSING])
 
 
-def _unlink(connection: Connection, keys: Iterable[tuple[int, bytes]]) -> list[int]:
+def unlink(connection: Connection, keys: Iterable[tuple[int, bytes]]) -> list[int]:
     """Remove file rows by (root, path); return the recordings they held."""
     held: list[int] = []
-    for root_id, paths in _by_root(keys):
+    for root_id, paths in by_root(keys):
         query = select(file.c.path, file.c.id, file.c.recording_id).where(file.c.root_id == root_id)
         rows = list(select_in(connection, query, file.c.path, paths))
-        _delete(connection, file, [row[1] for row in rows])
+        delete_rows(connection, file, [row[1] for row in rows])
         held.extend(row[2] for row in rows)
     return held
 
 
-def _by_root(keys: Iterable[tuple[int, bytes]]) -> Iterable[tuple[int, list[bytes]]]:
+def by_root(keys: Iterable[tuple[int, bytes]]) -> Iterable[tuple[int, list[bytes]]]:
+    """(root, path) pairs as the paths of each root."""
     paths = defaultdict(list)
     for root_id, path in keys:
         paths[root_id].append(path)
     return paths.items()
 
 
-def _delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
+def delete_rows(connection: Connection, table: Table, ids: Sequence[int]) -> None:
+    """Delete rows by id."""
     if ids:
         connection.execute(delete(table).where(table.c.id == bindparam("gone")), [{"gone": id_} for id_ in ids])
 
 
-def _forget(connection: Connection, group: _Group, recording_ids: Iterable[int]) -> int:
+def forget(connection: Connection, group: CommitGroup, recording_ids: Iterable[int]) -> int:
     """Delete the vectors of those recordings that no file holds any more, in every space; return how many."""
-    forgotten = 0
-    for recording_id in sorted(set(recording_ids)):
-        if connection.execute(select(file.c.id).where(file.c.recording_id == recording_id).limit(1)).first():
-            continue
-        forgotten += 1
-        connection.execute(delete(coverage).where(coverage.c.recording_id == recording_id))
-        alive = (
-            vector.c.chunk_id.in_(select(chunk.c.id).where(chunk.c.recording_id == recording_id)),
-            vector.c.deleted_seq.is_(None),
+    wanted = set(recording_ids)
+    held = {row[0] for row in select_in(connection, select(file.c.recording_id), file.c.recording_id, wanted)}
+    unheld = sorted(wanted - held)
+    if not unheld:
+        return 0
+    query = select(vector.c.id).join(chunk, chunk.c.id == vector.c.chunk_id).where(vector.c.deleted_seq.is_(None))
+    alive = [row[0] for row in select_in(connection, query, chunk.c.recording_id, unheld)]
+    connection.execute(
+        delete(coverage).where(coverage.c.recording_id == bindparam("gone")), [{"gone": each} for each in unheld]
+    )
+    if alive:
+        connection.execute(
+            update(vector).where(vector.c.id == bindparam("gone")).values(deleted_seq=group.seq()),
+            [{"gone": each} for each in alive],
         )
-        if connection.execute(select(vector.c.id).where(*alive).limit(1)).first():
-            connection.execute(update(vector).where(*alive).values(deleted_seq=group.seq()))
-    return forgotten
+    return len(unheld)
 
 
 def _inserted(connection: Connection, table: Table, values: dict[str, Any]) -> int:
