@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,14 @@ _MAX_OGG_PAGE = 27 + 255 + 255 * 255
 _MIN_RATE, _MAX_RATE = 100, 20_000_000  # Hz
 _MAX_CHANNELS = 64  # that FFmpeg mixes
 _MAX_CLAIMED_SECONDS = 1e9  # a length that no header can mean
+
+
+_read_seconds = 0.0  # by this process
+
+
+def read_seconds() -> float:
+    """How long this process has waited for the files' bytes so far."""
+    return _read_seconds
 
 
 def _nothing() -> None:
@@ -270,12 +279,16 @@ class _Source:
             self._file.read(1)  # empty, or one of the system's own, which may not be readable at all
 
     def read(self, size: int) -> bytes:
+        global _read_seconds
         self._progress()
+        started = time.perf_counter()
         try:
             data = self._file.read(max(0, min(size, self._size - self._at))) or b""
         except OSError as error:
             self.error = error
             raise
+        finally:
+            _read_seconds += time.perf_counter() - started
         self._at += len(data)
         return data
 

@@ -119,6 +119,7 @@ def test_a_child_imports_little(tmp_path, pool):
             "ingest",
             "ingest.identity",
             "ingest.limits",
+            "ingest.transport",
             "ingest.workers",
         )
     }

@@ -40,7 +40,7 @@ from audiosearch.types import Chunk, IngestProgress, IngestSummary, MediaInfo, M
 
 if TYPE_CHECKING:
     # Imported when there is something to decode: a run that finds nothing new must not load FFmpeg.
-    from audiosearch.ingest.workers import DecodePool, Done, Failed, Identified
+    from audiosearch.ingest.workers import DecodePool, Done, Failed, Identified, Work
 
 POLL_SECONDS = 0.05
 STOP_SECONDS = 0.6  # how long an interrupted run waits for the part the model is at
@@ -229,15 +229,22 @@ class _Run:
 
         match message:
             case Identified():
+                self.worked(message.work)
                 pool.answer(message.key, self.identified(message))
             case ChunkReady():
                 self.chunk(self.decoding[message.key], message.chunk)
             case Done():
+                self.worked(message.work)
                 self.done(message)
             case Failed():
                 self.failed(message)
             case _:
                 raise TypeError(f"a worker sent {message!r}")
+
+    def worked(self, work: Work) -> None:
+        """Count what a decode process did."""
+        if self.stages is not None:
+            self.stages.worked(work.read_seconds, work.compute_seconds)
 
     # ── identify, share what is known ──
 

@@ -28,7 +28,9 @@ from typing import TYPE_CHECKING
 from audiosearch.audio import decode
 from audiosearch.chunk import HOP_SECONDS, SAMPLE_RATE, WINDOW_SECONDS, stream_chunks
 from audiosearch.config import Limits
+from audiosearch.demux import read_seconds
 from audiosearch.errors import MediaError
+from audiosearch.ingest import transport
 from audiosearch.ingest.identity import FileStat, file_stat, identify
 from audiosearch.ingest.limits import Memory, Watch, memory_message
 from audiosearch.types import Chunk, MediaInfo, Samples
@@ -51,6 +53,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a decode process did since it last told: seconds of waiting for files, and of processor time."""
+
+    read_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Identified:
     """The file's recording is known; the child waits for `answer`. `stat` was taken before reading."""
 
@@ -58,6 +68,7 @@ class Identified:
     packet_hash: bytes
     info: MediaInfo
     stat: FileStat
+    work: Work = Work()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,7 @@ class Done:
     n_chunks: int
     warnings: tuple[str, ...]
     changed: bool
+    work: Work = Work()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +219,7 @@ class DecodePool:
         if worker.job is None:
             return None
         try:
-            message = worker.pipe.recv()
+            message = transport.receive(worker.pipe)
         except (EOFError, OSError):
             worker.process.join(1)
             return self._give_up(worker, "crashed", _epitaph(worker.process.exitcode))
@@ -291,28 +303,29 @@ def _main(pipe: Connection, limits: Limits) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import av  # noqa: F401 - before memory is measured
 
-    memory = Memory(limits.memory_mb)
+    memory, clock = Memory(limits.memory_mb), _Clock()
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            last = _work(pipe, pipe.recv(), limits, memory)
+            last = _work(pipe, pipe.recv(), limits, memory, clock)
             if last is not None and memory.is_swollen():
-                pipe.send(_Last(last))
+                transport.send(pipe, _Last(last))
                 return
             if last is not None:
-                pipe.send(last)
+                transport.send(pipe, last)
 
 
-def _work(pipe: Connection, job: Job, limits: Limits, memory: Memory) -> Done | Failed | None:
+def _work(pipe: Connection, job: Job, limits: Limits, memory: Memory, clock: _Clock) -> Done | Failed | None:
     """Read one file; the last message about it, which is still to be sent. None: it was not wanted."""
     try:
         with memory.capped():
-            watch = Watch(job.path, file_stat(job.path)[0], limits, lambda: pipe.send(_Working(job.key)))
+            watch = Watch(job.path, file_stat(job.path)[0], limits, lambda: transport.send(pipe, _Working(job.key)))
             identity = identify(job.path, watch)
             with watch.waiting():
-                pipe.send(Identified(job.key, identity.packet_hash, identity.info, identity.stat))
+                known = Identified(job.key, identity.packet_hash, identity.info, identity.stat, clock.work())
+                transport.send(pipe, known)
                 if not pipe.recv():
                     return None
-            return _read(pipe, job, identity.stat, watch)
+            return _read(pipe, job, identity.stat, watch, clock)
     except (EOFError, ConnectionError):
         raise
     except MediaError as error:
@@ -323,7 +336,7 @@ def _work(pipe: Connection, job: Job, limits: Limits, memory: Memory) -> Done | 
         return Failed(job.key, "crashed", _plain(f"{type(error).__name__}: {error}"))
 
 
-def _read(pipe: Connection, job: Job, before: FileStat, watch: Watch) -> Done:
+def _read(pipe: Connection, job: Job, before: FileStat, watch: Watch, clock: _Clock) -> Done:
     warnings: list[str] = []
     n_samples = n_chunks = 0
 
@@ -338,10 +351,23 @@ def _read(pipe: Connection, job: Job, before: FileStat, watch: Watch) -> Done:
         blocks(), window_seconds=job.window_seconds, hop_seconds=job.hop_seconds, sample_rate=job.sample_rate
     ):
         with watch.waiting():
-            pipe.send(ChunkReady(job.key, chunk))
+            transport.send(pipe, ChunkReady(job.key, chunk))
         n_chunks += 1
     changed = file_stat(job.path) != before
-    return Done(job.key, n_samples / job.sample_rate, n_chunks, tuple(map(_plain, warnings)), changed)
+    seconds, notes = n_samples / job.sample_rate, tuple(map(_plain, warnings))
+    return Done(job.key, seconds, n_chunks, notes, changed, clock.work())
+
+
+class _Clock:
+    """What this process has done, told in pieces; the first one holds its imports."""
+
+    def __init__(self) -> None:
+        self._told = 0.0, 0.0
+
+    def work(self) -> Work:
+        """Since the last call."""
+        before, self._told = self._told, (read_seconds(), time.process_time())
+        return Work(self._told[0] - before[0], self._told[1] - before[1])
 
 
 def _plain(text: str) -> str:
