@@ -68,6 +68,7 @@ def test_a_wheel_holds_every_file_and_no_other(built: Path):
         "migrations/env.py",
         "migrations/versions/0001_first_catalogue.py",
         "migrations/versions/0002_metadata_of_files.py",
+        "migrations/versions/0003_volumes_of_roots.py",
     ],
 )
 def test_what_runs_only_later_is_in_the_wheel(built: Path, name: str):

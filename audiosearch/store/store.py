@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError
 from audiosearch.store import connection as connections
-from audiosearch.store import reading, schema, spaces, writing
+from audiosearch.store import places, reading, schema, spaces, writing
 from audiosearch.store.connection import database_faults
 from audiosearch.store.faults import disk_faults
 from audiosearch.store.filesystem import make_directories
@@ -35,11 +35,14 @@ from audiosearch.store.records import (
     CommitBatch,
     FailureRecord,
     FileRecord,
+    FileMove,
     FileState,
     FinishedRecording,
     RecordingInfo,
+    KnownFile,
     RecordingState,
     StoredChunk,
+    Root,
 )
 from audiosearch.store.vectors import Shards
 from audiosearch.types import FailedFile, Space, SpaceSpec, Status, Vectors
@@ -225,6 +228,48 @@ class Store:
             return writing.add_root(connection, os.fsencode(os.path.normpath(path)))
 
     # What an ingest asks and does
+    def root_states(self) -> list[Root]:
+        """Every root with what is known of its place, oldest first."""
+        with self._read() as connection:
+            return places.roots(connection)
+
+    def describe_root(self, root_id: int, *, volume: str | None = None, is_walked: bool | None = None) -> None:
+        """Write down which disk a root is on, or that all of it was asked for; what is None stays."""
+        with self._write() as connection:
+            places.describe_root(connection, root_id, volume, is_walked)
+
+    def relocate_root(self, root_id: int, path: str) -> None:
+        """Say that a root, with all its files, is at another absolute path now."""
+        with self._write() as connection:
+            places.relocate_root(connection, root_id, os.fsencode(os.path.normpath(path)))
+
+    def forget_roots(self, root_ids: Collection[int]) -> None:
+        """Remove those of the roots that hold no file and no failure."""
+        with self._write() as connection:
+            places.forget_roots(connection, root_ids)
+
+    def files_of_sizes(self, space_id: int, sizes: Collection[int]) -> list[KnownFile]:
+        """Every known file, in whatever root, that has one of these sizes in bytes."""
+        with self._read() as connection:
+            return places.files_of_sizes(connection, space_id, sizes)
+
+    def move_files(self, space_id: int, moves: Sequence[FileMove]) -> None:
+        """Give known files other places, all at once; what was known of those places is let go.
+
+        Nothing is embedded, and what a search finds is at the new place from then on. A commit that this makes, of the
+        vectors of what was let go, is counted for `space_id`.
+        """
+        with self._committing, self._write() as connection:
+            places.move_files(connection, space_id, moves)
+
+    def remove_files(self, space_id: int, keys: Collection[tuple[int, bytes]]) -> int:
+        """Remove files, and failures, by (root, path in it); return how many recordings no file holds any more.
+
+        Their vectors are deleted in every space; the commit is counted for `space_id`.
+        """
+        with self._committing, self._write() as connection:
+            return places.remove_files(connection, space_id, keys)
+
 
     def file_states(self, root_id: int, space_id: int) -> dict[bytes, FileState]:
         """What is known of every file of a root, by its path in the root; failed files included."""
@@ -318,6 +363,16 @@ class Store:
             return reading.failed_places(connection)
 
     def status(self) -> Status:
+    def metadata(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Metadata]:
+        """What files say of themselves, by (root, path in the root), as far as it has been read."""
+        with self._read() as connection:
+            return metadata.of_places(connection, places)
+
+    def file_info(self, path: str) -> FileInfo | None:
+        """All that is known of the file at an absolute path; None if nothing is."""
+        with self._read() as connection:
+            return metadata.file_info(connection, os.fsencode(os.path.normpath(path)))
+
         """The whole library at a glance."""
         with self._read() as connection:
             return reading.status(connection, str(self.directory), _bytes_below(self.directory))

@@ -48,6 +48,8 @@ root = Table(
     metadata,
     _id(),
     Column("path", LargeBinary, nullable=False, unique=True),  # bytes: not every name is UTF-8
+    Column("volume", Text),  # the disk it is on, where the system says which
+    Column("is_walked", Boolean),  # the whole folder was asked for, not only files or parts of it; null: it was
     sqlite_autoincrement=True,
 )
 

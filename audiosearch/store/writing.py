@@ -42,7 +42,7 @@ from audiosearch.types import Metadata, Space, SpaceSpec
 def add_root(connection: Connection, path: bytes) -> int:
     """The id of a root, made if it is new."""
     known = connection.execute(select(root.c.id).where(root.c.path == path)).scalar()
-    return known if known is not None else _inserted(connection, root, {"path": path})
+    return known if known is not None else _inserted(connection, root, {"path": path, "is_walked": False})
 
 
 def add_space(connection: Connection, spec: SpaceSpec, default: bool | None) -> Space:
