@@ -353,6 +353,8 @@ def _read(pipe: Connection, job: Job, before: FileStat, watch: Watch, clock: _Cl
         with watch.waiting():
             transport.send(pipe, ChunkReady(job.key, chunk))
         n_chunks += 1
+    if not n_samples:  # less than one sample at this rate
+        raise MediaError(job.path, "empty", "too little sound to make one sample of")
     changed = file_stat(job.path) != before
     seconds, notes = n_samples / job.sample_rate, tuple(map(_plain, warnings))
     return Done(job.key, seconds, n_chunks, notes, changed, clock.work())
