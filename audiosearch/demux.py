@@ -6,6 +6,7 @@ file can do wrong becomes a MediaError with its cause, or a note beside the soun
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -77,6 +78,7 @@ def opened(path: str, progress: Callable[[], None] = _nothing) -> Iterator[Media
         except (av.FFmpegError, OSError, ValueError) as error:
             _not_opened(path, source, head, error)
         with container:
+            source.check(path)
             stream = _best_stream(path, container, head)
             stream.codec_context.thread_count = 1  # as many workers as cores already
             for other in container.streams:
@@ -134,9 +136,9 @@ class Media:
         except MemoryError:
             raise
         except (av.FFmpegError, OSError) as error:
-            self._check_source()
+            self.source.check(self.path)
             notes.append(f"the container is damaged and was read up to there: {error.strerror or error}")
-        self._check_source()
+        self.source.check(self.path)
 
     def frames(self, notes: list[str]) -> Iterator[AudioFrame]:
         """Decoded frames; damaged packets are left out and counted. Raises MediaError when nearly all are."""
@@ -257,10 +259,6 @@ class Media:
         if channels > _MAX_CHANNELS:
             self.fail("too-large", f"{channels:,} channels; at most {_MAX_CHANNELS} can be mixed")
 
-    def _check_source(self) -> None:
-        if self.source.error is not None:
-            _unreadable(self.path, self.source.error)
-
 
 class _Source:
     """The file as PyAV reads it: a name it cannot trip over, no further than the file reached when it was opened, and
@@ -269,7 +267,8 @@ class _Source:
     def __init__(self, path: str, progress: Callable[[], None]) -> None:
         # Only the suffix: FFmpeg uses it as a hint, and the rest need be neither UTF-8 nor free of "%" and ":".
         self.name = "media" + Path(path).suffix.lower().encode("ascii", "ignore").decode()
-        self.error: OSError | None = None
+        # What went wrong in here. FFmpeg is told that the file ends: an exception does not always survive its C code.
+        self.error: Exception | None = None
         self._progress = progress
         self._file = open(path, "rb", buffering=0, opener=_open_regular)  # noqa: SIM115, closed by `opened`
         self.tell, self.close = self._file.tell, self._file.close
@@ -280,23 +279,33 @@ class _Source:
 
     def read(self, size: int) -> bytes:
         global _read_seconds
-        self._progress()
-        started = time.perf_counter()
+        if self.error is not None:
+            return b""
         try:
+            self._progress()
+            started = time.perf_counter()
             data = self._file.read(max(0, min(size, self._size - self._at))) or b""
-        except OSError as error:
+        except Exception as error:
             self.error = error
-            raise
-        finally:
-            _read_seconds += time.perf_counter() - started
+            return b""
+        _read_seconds += time.perf_counter() - started
         self._at += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence == os.SEEK_END:
-            offset, whence = self._size + offset, os.SEEK_SET
-        self._at = self._file.seek(offset, whence)
+        if whence != os.SEEK_SET:
+            offset += self._size if whence == os.SEEK_END else self._at
+        if not 0 <= offset < 1 << 63:
+            return -errno.EINVAL  # as FFmpeg wants to be told
+        self._at = self._file.seek(offset)
         return self._at
+
+    def check(self, path: str) -> None:
+        """Raise what went wrong, a read error as MediaError."""
+        if isinstance(self.error, OSError):
+            _unreadable(path, self.error)
+        if self.error is not None:
+            raise self.error
 
     def size(self) -> int:
         return self._size
@@ -322,10 +331,8 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 def _head(path: str, source: _Source) -> bytes:
-    try:
-        head = source.read(4096)
-    except OSError as error:
-        _unreadable(path, error)
+    head = source.read(4096)
+    source.check(path)
     if not head:
         raise MediaError(path, "empty", "the file has no bytes")
     source.seek(0)
@@ -337,8 +344,7 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> NoReturn:
 
 
 def _not_opened(path: str, source: _Source, head: bytes, error: Exception) -> NoReturn:
-    if source.error is not None:
-        _unreadable(path, source.error)
+    source.check(path)
     if _looks_like_media(head):
         raise MediaError(
             path, "corrupt", "it starts like a media file, but its header is damaged or cut off"
