@@ -19,17 +19,21 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from audiosearch.config import DEFAULT_MODEL, Settings, load_settings
+from audiosearch.config import DEFAULT_MODEL, Settings, library_directory, load_settings
 from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError, SpaceMismatch, UsageError
 from audiosearch.types import (
     Answer,
+    Copied,
     FailedFile,
+    FileInfo,
     IngestProgress,
     IngestSummary,
     ModelDescription,
     Space,
     SpaceStatus,
     Status,
+    StepProgress,
+    Verification,
 )
 
 if TYPE_CHECKING:
@@ -147,6 +151,69 @@ class Library:
                 workers=workers,
                 progress=progress,
                 cancelled=cancelled,
+            )
+
+    def watch(
+        self,
+        paths: Iterable[StrPath],
+        *,
+        on_round: Callable[[IngestSummary], None],
+        on_note: Callable[[str], None] = lambda note: None,
+        settle_seconds: float | None = None,
+        poll_seconds: float | None = None,
+        progress: Callable[[IngestProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **options: Any,
+    ) -> None:
+        """Ingest `paths`, then whatever is new or changed below them, until `cancelled` says True or Ctrl-C.
+
+        A file is taken once it has not changed for `settle_seconds`. Where the system does not tell of changes, folders
+        are looked at every `poll_seconds`; `on_note` hears about that and whatever else one should know. Each round of
+        ingest is told to `on_round`; the library is locked, and a model loaded, only while and once there is something
+        to do. Files that are deleted stay in the library until `sync`. `options` are as of `ingest`, and so is what is
+        raised; LibraryLocked only at the beginning, later rounds wait for their turn.
+        """
+        from audiosearch.errors import LibraryLocked
+        from audiosearch.ingest import scan, watch
+        from audiosearch.store.store import Store
+
+        chosen = [os.path.expanduser(os.fspath(path)) for path in paths]  # noqa: PTH111 - as above
+        scan.targets(chosen, [])  # a path that is not there is an error, though only at the beginning
+        options |= {"progress": progress, "cancelled": cancelled}
+        interrupted = locked = False
+
+        def finished(summary: IngestSummary) -> None:
+            nonlocal interrupted, locked
+            interrupted, locked = summary.interrupted, False
+            on_round(summary)
+
+        def take(files: list[str]) -> bool:
+            nonlocal locked
+            try:
+                with Store.open(self.directory, write=True) as store:
+                    roots = [path for _, path in store.roots()]
+                    summary = self._ingest(store, scan.listed(files, roots), **options)
+            except LibraryLocked as error:
+                if not locked:
+                    on_note(f"waiting: {error}")
+                locked = True
+                return False
+            finished(summary)
+            return True
+
+        with watch.Watcher(
+            chosen,
+            exclude=[self.directory],
+            settle_seconds=watch.SETTLE_SECONDS if settle_seconds is None else settle_seconds,
+            poll_seconds=watch.POLL_SECONDS if poll_seconds is None else poll_seconds,
+            say=on_note,
+        ) as watcher:
+            finished(self.ingest(chosen, **options))
+            watch.watch(
+                watcher,
+                take,
+                failures=self.failures,
+                stopped=lambda: interrupted or (cancelled is not None and cancelled()),
             )
 
     def retry(
@@ -269,19 +336,89 @@ class Library:
                 description,
                 lambda: self._embedder(description.name, description.fingerprint),
                 workers=workers or self.settings.workers,
+                limits=self.settings.limits,
                 progress=progress,
                 cancelled=cancelled,
             )
             self._save_indexes(store, summary)
+        if store.journal_note:
+            summary = replace(summary, warnings=(store.journal_note, *summary.warnings))
         return summary
 
     def status(self) -> Status:
         """What the library holds, space by space."""
         return self._store().status()
 
+    def info(self, path: StrPath) -> FileInfo:
+        """All that the library knows of one file, what it says of itself included.
+
+        Raises UsageError for a file that is not in the library.
+        """
+        absolute = os.path.abspath(os.path.expanduser(os.fspath(path)))  # noqa: PTH100, PTH111 - links stay as given
+        found = self._store().file_info(absolute)
+        if found is None:
+            raise UsageError(f"{os.fspath(path)} is not in this library: run `audiosearch ingest` on it first")
+        return found
+
     def failures(self, *, cause: str | None = None) -> tuple[FailedFile, ...]:
         """The files that could not be read, by path; with `cause` only those that failed like this."""
         return tuple(each for each in self._store().failures() if cause in (None, each.cause))
+
+    def verify(self, *, repair: bool = False, progress: Callable[[StepProgress], None] | None = None) -> Verification:
+        """Hold the catalogue, the vectors and the index files against each other; reads all of them.
+
+        With `repair` what can be repaired is: vectors that are lost are forgotten, so that the next ingest embeds just
+        their sound, and bad index files removed. Raises LibraryLocked for a repair beside an ingest, LibraryError.
+        """
+        from audiosearch import index_cache
+        from audiosearch.store import verify
+        from audiosearch.store.store import Store
+
+        with Store.open(self.directory, write=repair, repair=repair) as store:
+            found = verify.check(store, progress)
+            repaired = verify.repair(store, found) if repair else []
+            indexes = index_cache.IndexFindings() if found.is_beyond_repair else index_cache.check(store, progress)
+            if repair:
+                index_cache.remove(indexes)
+                repaired += [problem for _, problem in indexes.bad]
+        open_ = [*found.problems(), *(problem for _, problem in indexes.bad)]
+        return Verification(
+            problems=tuple(each for each in open_ if each not in repaired),
+            repaired=tuple(repaired),
+            notes=() if repair else (*found.notes, *(note for _, note in indexes.useless)),
+            commit_groups=found.groups,
+            vectors=found.vectors,
+            indexes=indexes.checked,
+            bytes_read=found.bytes_read,
+        )
+
+    def backup(self, directory: StrPath, *, progress: Callable[[StepProgress], None] | None = None) -> Copied:
+        """Copy what is committed now into `directory`, new or empty or with an earlier backup, which is brought up to
+        date. Safe beside an ingest. Raises UsageError, LibraryError."""
+        from pathlib import Path
+
+        from audiosearch.store.backup import backup
+
+        return backup(Path(self.directory), Path(os.path.expanduser(os.fspath(directory))), progress)  # noqa: PTH111
+
+    @staticmethod
+    def restore(
+        source: StrPath,
+        directory: StrPath | None = None,
+        *,
+        force: bool = False,
+        progress: Callable[[StepProgress], None] | None = None,
+    ) -> Copied:
+        """Make a library from the backup `source`, in `directory` or where `open` would look for it, and verify it.
+
+        With `force` a library that is there is moved aside first. Raises UsageError, LibraryError.
+        """
+        from pathlib import Path
+
+        from audiosearch.store.backup import restore
+
+        target = Path(library_directory(directory))
+        return restore(Path(os.path.expanduser(os.fspath(source))), target, force=force, progress=progress)  # noqa: PTH111
 
     def close(self) -> None:
         """Let go of files and models. A closed library may not be used again."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,7 +31,25 @@ FINISHED_WITH_FAILURES = 3
 )
 @click.option("--hop", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds from chunk to chunk.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Decoding processes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C: take in what is new or changed as it comes.")
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="With --watch: read a file once it has not changed for so many seconds. [default: 5]",
+)
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="With --watch: seconds between looks at folders whose changes the system does not tell. [default: 30]",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the summary as one JSON object; with --watch one line for each round.",
+)
 @common_options
 def ingest(
     common: Common,
@@ -39,14 +58,24 @@ def ingest(
     window: float | None,
     hop: float | None,
     workers: int | None,
+    watch: bool,
+    settle: float | None,
+    poll: float | None,
     as_json: bool,
 ) -> int:
     """Index the sound of files and folders.
 
-    What is unchanged since the last time is passed over.
+    What is unchanged since the last time is passed over. Another --model, --window, --hop or --instruct makes a new
+    space beside the others (see `audiosearch spaces`).
 
-    Exit code: 0 all good, 2 after an error, 3 finished but some files failed, 130 after Ctrl-C (what was done is kept).
+    Exit code: 0 all good, 2 after an error, 3 finished but some files failed, 130 after Ctrl-C (what was done is kept);
+    with --watch 0 if Ctrl-C came while nothing was under way.
     """
+    if watch:
+        how = {"instruction": instruct, "window_seconds": window, "hop_seconds": hop, "workers": workers}
+        return _watch(common, paths, as_json, settle_seconds=settle, poll_seconds=poll, **how)
+    if settle is not None or poll is not None:
+        raise click.UsageError("--settle and --poll need --watch")
     with common.open(create=True) as library, ctrl_c(common) as cancelled, ProgressView(quiet=common.quiet) as view:
         summary = library.ingest(
             paths,
@@ -68,10 +97,39 @@ def ingest(
     return code
 
 
-def report(common: Common, summary: IngestSummary, as_json: bool) -> int:
-    """Print what an ingest did and return the command's exit code."""
+def _watch(common: Common, paths: tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Ingest round after round until Ctrl-C, or SIGTERM."""
+    interrupted = False
+    with (
+        common.open(create=True) as library,
+        ctrl_c(common, signal.SIGINT, signal.SIGTERM) as cancelled,
+        contextlib.ExitStack() as stack,
+    ):
+        view = stack.enter_context(ProgressView(quiet=common.quiet))
+
+        def on_round(summary: IngestSummary) -> None:
+            nonlocal view, interrupted
+            stack.close()  # the bar of this round
+            report(common, summary, as_json, lines=True)
+            sys.stdout.flush()
+            interrupted = summary.interrupted
+            view = stack.enter_context(ProgressView(quiet=common.quiet))
+
+        library.watch(
+            paths,
+            on_round=on_round,
+            on_note=lambda note: common.note(printable(note)),
+            progress=lambda state: view(state),
+            cancelled=lambda: bool(cancelled),
+            **options,
+        )
+    return INTERRUPTED if interrupted else 0
+
+
+def report(common: Common, summary: IngestSummary, as_json: bool, *, lines: bool = False) -> int:
+    """Print what an ingest did and return the command's exit code. `lines`: JSON on one line, as one of many."""
     if as_json:
-        print_json(fields_of(summary))
+        print_json(fields_of(summary), lines=lines)
     else:
         print_summary(summary)
     for warning in summary.warnings:
@@ -106,8 +164,8 @@ def print_summary(summary: IngestSummary) -> None:
 
 
 @contextlib.contextmanager
-def ctrl_c(common: Common) -> Iterator[list[bool]]:
-    """A list that is not empty once Ctrl-C was pressed; a second press interrupts at once."""
+def ctrl_c(common: Common, *signals: signal.Signals) -> Iterator[list[bool]]:
+    """A list that is not empty once Ctrl-C was pressed, or one of `signals` came; a second one interrupts at once."""
     pressed: list[bool] = []
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -116,8 +174,9 @@ def ctrl_c(common: Common) -> Iterator[list[bool]]:
         pressed.append(True)
         common.note("finishing what is under way; press Ctrl-C again to stop at once")
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {each: signal.signal(each, stop) for each in signals or (signal.SIGINT,)}
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -10,6 +10,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from audiosearch.config import Limits
 from audiosearch.errors import SpaceMismatch
 from audiosearch.ingest import scan
 from audiosearch.ingest.pipeline import ingest
@@ -28,6 +29,7 @@ def resume(
     load_embedder: Callable[[], AudioTextEmbedder],
     *,
     workers: int | None = None,
+    limits: Limits | None = None,
     progress: Callable[[IngestProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> IngestSummary:
@@ -60,6 +62,7 @@ def resume(
         hop_seconds=spec.hop_seconds,
         instruction=instruction,
         workers=workers,
+        limits=limits,
         progress=progress,
         cancelled=cancelled,
     )

@@ -192,6 +192,12 @@ def scan(
         real.extend(reversed(below))
 
 
+def is_wanted(path: bytes) -> bool:
+    """Whether a walk of the folder that `path` is relative to would take a file of that name."""
+    *folders, name = path.split(os.sep.encode())
+    return _is_media(name) and not any(map(_is_excluded, folders))
+
+
 def stat_file(root: str, path: bytes) -> ScannedFile:
     """One file, whatever its extension."""
     try:

@@ -31,23 +31,37 @@ class Mount(NamedTuple):
 
 def mount_of(path: str | bytes | os.PathLike[str], mounts: Path = _MOUNTS) -> Mount | None:
     """What is mounted where `path` is, or would be; None where the system does not say."""
+    real = os.fsdecode(os.path.realpath(path))
+    found: Mount | None = None
+    for mount in _mounts(mounts):
+        # The later of two mounts at one place hides the earlier.
+        if (found is None or len(mount.folder) >= len(found.folder)) and _is_below(real, mount.folder):
+            found = mount
+    return found
+
+
+def mounts_below(path: str | bytes | os.PathLike[str], mounts: Path = _MOUNTS) -> list[Mount]:
+    """What is mounted on folders inside `path`; nothing where the system does not say."""
+    real = os.fsdecode(os.path.realpath(path))
+    return [mount for mount in _mounts(mounts) if mount.folder != real and _is_below(mount.folder, real)]
+
+
+def _mounts(mounts: Path) -> list[Mount]:
     try:
         lines = mounts.read_bytes().splitlines()
     except OSError:
-        return None
-    real = os.fsencode(os.path.realpath(path))
-    found: list[bytes] | None = None
+        return []
+    found = []
     for line in lines:
         # A space in a name is \040.
         fields = [re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), each) for each in line.split()[:3]]
-        # The later of two mounts at one place hides the earlier.
-        if (
-            len(fields) == 3
-            and (found is None or len(fields[1]) >= len(found[1]))
-            and (real + b"/").startswith(fields[1].rstrip(b"/") + b"/")
-        ):
-            found = fields
-    return Mount(*map(os.fsdecode, found)) if found else None
+        if len(fields) == 3:
+            found.append(Mount(*map(os.fsdecode, fields)))
+    return found
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return (path + "/").startswith(folder.rstrip("/") + "/")
 
 
 def file_system_type(path: str | os.PathLike[str], mounts: Path = _MOUNTS) -> str | None:
