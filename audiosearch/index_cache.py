@@ -8,18 +8,22 @@ Reading never writes. The writer saves a new generation when catching up has bec
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audiosearch.errors import LibraryError
 from audiosearch.indexes import generations
 from audiosearch.indexes.base import VectorIndex
 from audiosearch.indexes.flat import FlatIndex
 from audiosearch.store.store import Store
-from audiosearch.types import Space, Vectors
+from audiosearch.types import Problem, Space, StepProgress, Vectors
 
 _BLOCK = 65_536  # vectors read from the shards at a time
+_ROUNDING = 1e-3  # an index may hold the vectors rounded once more
 _WORTH_SAVING = 2_000  # catching up on fewer vectors than this takes a few milliseconds
 
 
@@ -117,6 +121,73 @@ def save_generation(store: Store, space: Space, *, force: bool = False) -> bool:
     return True
 
 
+@dataclass
+class IndexFindings:
+    """What `check` found: generations that are not what they should be, with the problem; and harmless ones that nobody
+    will read, with a note."""
+
+    bad: list[tuple[Path, Problem]] = field(default_factory=list)
+    useless: list[tuple[Path, str]] = field(default_factory=list)
+    checked: int = 0
+
+
+def check(store: Store, progress: Callable[[StepProgress], None] | None = None) -> IndexFindings:
+    """Compare every index file with its manifest, its ids with the store's, and its vectors with the shards."""
+    found = IndexFindings()
+    with store.snapshot():
+        all_of_them = [(space, path) for space in store.spaces() for path in _folders(store, space)]
+        for number, (space, path) in enumerate(all_of_them):
+            if progress:
+                progress(StepProgress("indexes", number, len(all_of_them)))
+            found.checked += 1
+            if path.name.startswith("building-"):
+                found.useless.append((path, f"{path}: an index that was not finished, by a crash or not yet"))
+                continue
+            useless, fault = _faults(store, space, path)
+            if not path.is_dir():  # the writer has made a newer one meanwhile
+                continue
+            if fault:
+                remedy = "removes it; an index is built again from the vectors, without the model"
+                found.bad.append((path, Problem("index", str(path), fault, remedy, True)))
+            elif useless:
+                found.useless.append((path, f"{path}: {useless}; it is passed over"))
+    return found
+
+
+def remove(found: IndexFindings) -> None:
+    """Take away what `check` found. For the holder of the writer lock."""
+    for path, _ in [*found.bad, *found.useless]:
+        generations.remove(path)
+
+
+def _faults(store: Store, space: Space, path: Path) -> tuple[str | None, str | None]:
+    """(why a generation is of no use, what is wrong with it)."""
+    try:
+        manifest = generations.read_manifest(path)
+    except (OSError, ValueError) as error:
+        return None, f"its manifest cannot be read ({error})"
+    if manifest.space != space.spec.fingerprint or manifest.dim != space.spec.dim:
+        return None, f"it is of another space ({manifest.space[:12]}, {manifest.dim} dimensions)"
+    if not _is_of_this_history(store, space, manifest):
+        return "it is of another history of this library (a backup was restored, or vectors were given up)", None
+    index = generations.load(path, manifest)
+    if index is None:
+        return None, "its file is not what its manifest says"
+    stored = store.alive_at(space.id, manifest.commit_seq)
+    if not np.array_equal(index.ids(), stored.added_ids):
+        return None, f"its {len(index):,} ids are not the {len(stored.added_ids):,} of commit {manifest.commit_seq}"
+    there = np.flatnonzero(stored.shards > 0)
+    for first in range(0, len(there), _BLOCK):
+        some = there[first : first + _BLOCK]
+        try:
+            vectors = store.vectors_at(space.id, stored.shards[some], stored.rows[some])
+        except LibraryError:  # the shards' own trouble, which is reported as that
+            return None, None
+        if not np.all(np.sum(index.vectors(stored.added_ids[some]) * vectors, axis=1) > 1 - _ROUNDING):
+            return None, "its vectors are not those in the shards"
+    return None, None
+
+
 def _newest(store: Store, space: Space) -> tuple[VectorIndex, int]:
     """The newest generation that can be read and the commit it reaches; else an empty index at commit 0."""
     for path, manifest in _usable(store, space):
@@ -127,14 +198,21 @@ def _newest(store: Store, space: Space) -> tuple[VectorIndex, int]:
 
 def _usable(store: Store, space: Space) -> list[tuple[Path, generations.Manifest]]:
     """Generations of this space and of this library's history, newest first."""
-    newest = store.max_seq(space.id)
     return [
         (path, manifest)
         for path, manifest in generations.manifests(_directory(store, space), space.spec.fingerprint)
-        if manifest.dim == space.spec.dim
-        and manifest.commit_seq <= newest
-        and manifest.commit_mark == store.commit_mark(space.id, manifest.commit_seq)
+        if manifest.dim == space.spec.dim and _is_of_this_history(store, space, manifest)
     ]
+
+
+def _is_of_this_history(store: Store, space: Space, manifest: generations.Manifest) -> bool:
+    """Numbers repeat after a restored backup; marks do not."""
+    mark = store.commit_mark(space.id, manifest.commit_seq)
+    return manifest.commit_seq <= store.max_seq(space.id) and manifest.commit_mark == mark
+
+
+def _folders(store: Store, space: Space) -> list[Path]:
+    return generations.folders(_directory(store, space))
 
 
 def _directory(store: Store, space: Space) -> Path:

@@ -249,3 +249,49 @@ class Status:
     audio_seconds: float
     bytes_on_disk: int
     spaces: tuple[SpaceStatus, ...]
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """How far a step of `verify`, `backup` or `restore` is, for a progress bar."""
+
+    step: str
+    done: int
+    total: int
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a library that is not as it was written. `remedy` ends a sentence that begins with what does it:
+    `audiosearch verify --repair` where `is_repairable`, else the user."""
+
+    kind: str  # "database", "shard", "vector", "coverage" or "index"
+    where: str
+    detail: str
+    remedy: str
+    is_repairable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `verify` found. `repaired` are problems that were there and are not any more; `notes` need nobody's care."""
+
+    problems: tuple[Problem, ...]
+    repaired: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    commit_groups: int  # read and compared with their checksums
+    vectors: int
+    indexes: int  # index files compared with the shards
+    bytes_read: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a backup or a restore did."""
+
+    directory: str  # where the copy is
+    commit_seq: int  # it holds every commit up to this one
+    bytes_copied: int
+    bytes_kept: int  # were there from an earlier backup
+    replaced: str | None = None  # where the library is now that was in that place
+
+

@@ -11,6 +11,7 @@ What is owed beyond the signatures:
   than k vectors can be found the row ends in id -1 with score -inf; k may exceed the number of vectors.
 - With `allowed`, only those ids can be found, and they are found as if they were alone in the index.
 - An exact kind finds the true best k, ties at the end of the row decided by id as well.
+- `ids` are those that are in it, ascending; `vectors` gives rows by id as the index holds them, rounded or not.
 - `save` writes one file; the kind's `load` of it answers every search alike, or raises `ValueError` for a file that is
   not whole. Nothing here is safe to use from two threads while one adds or removes.
 """
@@ -40,6 +41,10 @@ class VectorIndex(Protocol):
     def remove(self, ids: Ids) -> None: ...
 
     def search(self, queries: Rows, k: int, allowed: Ids | None = None) -> tuple[Rows, Ids]: ...
+
+    def ids(self) -> Ids: ...
+
+    def vectors(self, ids: Ids) -> Rows: ...
 
     def save(self, path: Path) -> None: ...
 

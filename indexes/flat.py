@@ -57,6 +57,18 @@ class FlatIndex:
             pending, wanted = np.array(open_ended, np.int64), wanted * 4
         return scores, ids
 
+    def ids(self) -> Ids:
+        """Every id, ascending."""
+        import faiss
+
+        return np.sort(faiss.vector_to_array(self._index.id_map).astype(np.int64))
+
+    def vectors(self, ids: Ids) -> Rows:
+        """Rows [n, dim] by id."""
+        if not len(ids):
+            return np.empty((0, self.dim), np.float32)
+        return np.asarray(self._index.reconstruct_batch(np.ascontiguousarray(ids, np.int64)), np.float32)
+
     def save(self, path: Path) -> None:
         """Write the index as one file."""
         import faiss

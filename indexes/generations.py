@@ -43,14 +43,39 @@ class Manifest:
     format: int = FORMAT
 
 
+def folders(directory: Path) -> list[Path]:
+    """Everything that is, or was to become, a generation, oldest first."""
+    return sorted([*directory.glob("gen-*"), *directory.glob("building-*")])
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the generation in the folder `path`.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: it is not one, or of a kind this program does not know.
+    """
+    try:
+        manifest = Manifest(**json.loads((path / "manifest.json").read_text(encoding="utf-8")))
+    except TypeError as error:
+        raise ValueError(f"{path / 'manifest.json'} is not a manifest: {error}") from error
+    if manifest.format != FORMAT or manifest.factory not in _KINDS:
+        raise ValueError(f"{path} is of a kind this audiosearch does not know")
+    return manifest
+
+
+def remove(path: Path) -> None:
+    """Take a generation away. For the holder of the writer lock."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def manifests(directory: Path, space: str) -> list[tuple[Path, Manifest]]:
     """The generations of a space that look whole, newest first, without opening the index files."""
     found = []
     for path in sorted(directory.glob("gen-[0-9]*"), reverse=True):
-        with suppress(OSError, ValueError, TypeError):
-            manifest = Manifest(**json.loads((path / "manifest.json").read_text(encoding="utf-8")))
-            mine = manifest.format == FORMAT and manifest.space == space and manifest.factory in _KINDS
-            if mine and (path / "index.faiss").stat().st_size == manifest.size:
+        with suppress(OSError, ValueError):
+            manifest = read_manifest(path)
+            if manifest.space == space and (path / "index.faiss").stat().st_size == manifest.size:
                 found.append((path, manifest))
     return found
 

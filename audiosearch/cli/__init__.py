@@ -3,7 +3,7 @@
 Results go to stdout, everything else to stderr. Only click is imported to answer `--help`: a command's module is
 imported when that command runs, and the one-line helps are written here. Errors are translated in one place, `run`.
 
-Exit codes: 0 good (query: hits) · 1 query: no hits; model verify: the checkpoint is not as published · 2 error ·
+Exit codes: 0 good (query: hits) · 1 query: no hits; verify: problems; model verify: not as published · 2 error ·
 3 ingest or evaluate finished with failures · 130 Ctrl-C · 141 the reader of stdout is gone.
 """
 
@@ -36,6 +36,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "List the sets of vectors, choose which is searched, fill one up, drop one.",
     ),
     "doctor": ("audiosearch.cli.doctor", "doctor", "Check the installation and say what to do about what is wrong."),
+    "verify": ("audiosearch.cli.verify", "verify", "Check catalogue, vectors and indexes against each other."),
+    "backup": ("audiosearch.cli.backup", "backup", "Copy the library to another place, also while it is in use."),
+    "restore": ("audiosearch.cli.backup", "restore", "Make a library from a backup, and check it."),
     "model": ("audiosearch.cli.model", "model", "Describe a model, or verify it against published similarities."),
     "train": ("audiosearch.cli.train", "train", "Train a model from a recipe."),
     "evaluate": (

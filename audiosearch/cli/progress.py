@@ -12,7 +12,7 @@ import click
 from audiosearch.cli.common import hours
 
 if TYPE_CHECKING:
-    from audiosearch.types import IngestProgress
+    from audiosearch.types import IngestProgress, StepProgress
 
 LINE_EVERY_SECONDS = 30.0
 _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} files{postfix} [{elapsed}]"
@@ -47,6 +47,46 @@ class ProgressView:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class StepView:
+    """Call it with each `StepProgress`: a bar for each step on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet = quiet
+        self._clock = clock
+        self._last_line = clock()
+        self._bar: Any = None
+        self._is_terminal = not quiet and sys.stderr.isatty()
+
+    def __call__(self, state: StepProgress) -> None:
+        if self._is_terminal:
+            if self._bar is None or self._bar.desc != state.step + ": ":
+                self._new_bar(state)
+            self._bar.total = state.total
+            self._bar.n = state.done
+            self._bar.update(0)
+        elif not self._quiet and self._clock() - self._last_line >= LINE_EVERY_SECONDS:
+            self._last_line = self._clock()
+            click.echo(f"{state.step}: {state.done:,} of {state.total:,} {state.unit}".rstrip(), err=True)
+
+    def __enter__(self) -> StepView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _new_bar(self, state: StepProgress) -> None:
+        from tqdm import tqdm
+
+        if self._bar is not None:
+            self._bar.close()
+        is_bytes = state.unit == "bytes"
+        self._bar = tqdm(
+            desc=state.step, total=state.total, unit="B" if is_bytes else " " + state.unit, unit_scale=is_bytes,
+            file=sys.stderr, leave=False, dynamic_ncols=True,
+        )  # fmt: skip
 
 
 def describe(state: IngestProgress) -> str:

@@ -62,7 +62,7 @@ def connect_writer(database: Path) -> sqlite3.Connection:
     connection = _connect(f"file:{quote(os.fsencode(database))}?mode=rw")
     # Where SQLite finds no shared memory it stays with its rollback journal by itself: see `journal_note`.
     connection.execute(f"PRAGMA journal_mode={'DELETE' if is_network(database) else 'WAL'}")
-    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA synchronous=EXTRA")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA cache_size=-65536")
     return connection

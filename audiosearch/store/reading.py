@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, or_, select
 
 from audiosearch.errors import MediaError
 from audiosearch.store.connection import select_in
@@ -90,6 +90,7 @@ def stored_places(connection: Connection, space_id: int, hashes: Iterable[bytes]
     )
     found = select_in(connection, query, chunk.c.chunk_hash, hashes)
     return {chunk_hash: (shard, row) for chunk_hash, shard, row in found}
+    query = query.where(vector.c.shard > 0)  # but not of those a repair found lost
 
 
 def max_seq(connection: Connection) -> int:
@@ -127,6 +128,18 @@ def changes_since(connection: Connection, space_id: int, seq: int) -> Changes:
 
 def committed_rows(connection: Connection) -> dict[int, dict[int, int]]:
     """How many rows each shard has, by space and shard."""
+def alive_at(connection: Connection, space_id: int, seq: int) -> Changes:
+    """What could be found in the space at commit `seq`; a place in shard 0 means that its bytes were lost since."""
+    still = or_(vector.c.deleted_seq.is_(None), vector.c.deleted_seq > seq)
+    rows = connection.execute(
+        select(vector.c.id, vector.c.shard, vector.c.row)
+        .where(vector.c.space_id == space_id, vector.c.commit_seq <= seq, still)
+        .order_by(vector.c.id)
+    ).fetchall()
+    columns = np.array([tuple(row) for row in rows], np.int64).reshape(-1, 3).T
+    return Changes(columns[0], columns[1], columns[2], np.empty(0, np.int64), seq)
+
+
     end = func.max(commit_group.c.first_row + commit_group.c.rows)
     rows = connection.execute(
         select(commit_group.c.space_id, commit_group.c.shard, end)
@@ -254,7 +267,10 @@ def _space_status(connection: Connection, each: Space) -> SpaceStatus:
         dim=each.spec.dim,
         recordings=rows(coverage.c.space_id == each.id, func.count()),
         chunks=rows(and_(vector.c.space_id == each.id, vector.c.deleted_seq.is_(None)), func.count()),
-        vectors=rows(commit_group.c.space_id == each.id, func.coalesce(func.sum(commit_group.c.rows), 0)),
+        vectors=rows(
+            and_(commit_group.c.space_id == each.id, commit_group.c.crc32c.is_not(None)),
+            func.coalesce(func.sum(commit_group.c.rows), 0),
+        ),
         licence=each.spec.licence,
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError
 from audiosearch.store import connection as connections
-from audiosearch.store import places, reading, schema, spaces, writing
+from audiosearch.store import metadata, places, reading, schema, spaces, writing
 from audiosearch.store.connection import database_faults
 from audiosearch.store.faults import disk_faults
 from audiosearch.store.filesystem import make_directories
@@ -33,19 +33,20 @@ from audiosearch.store.records import (
     Changes,
     ChunkRecord,
     CommitBatch,
+    DescribedFile,
     FailureRecord,
-    FileRecord,
     FileMove,
+    FileRecord,
     FileState,
     FinishedRecording,
-    RecordingInfo,
     KnownFile,
+    RecordingInfo,
     RecordingState,
-    StoredChunk,
     Root,
+    StoredChunk,
 )
 from audiosearch.store.vectors import Shards
-from audiosearch.types import FailedFile, Space, SpaceSpec, Status, Vectors
+from audiosearch.types import FailedFile, FileInfo, Metadata, Space, SpaceSpec, Status, Vectors
 
 __all__ = [
     "Changes",
@@ -227,7 +228,6 @@ class Store:
         with self._write() as connection:
             return writing.add_root(connection, os.fsencode(os.path.normpath(path)))
 
-    # What an ingest asks and does
     def root_states(self) -> list[Root]:
         """Every root with what is known of its place, oldest first."""
         with self._read() as connection:
@@ -270,6 +270,7 @@ class Store:
         with self._committing, self._write() as connection:
             return places.remove_files(connection, space_id, keys)
 
+    # What an ingest asks and does
 
     def file_states(self, root_id: int, space_id: int) -> dict[bytes, FileState]:
         """What is known of every file of a root, by its path in the root; failed files included."""
@@ -298,7 +299,12 @@ class Store:
             LibraryError: the disk is full, read-only or gone.
         """
         with self._committing, self._write() as connection:
-            return writing.commit(connection, self._shard_files(space_id), space_id, batch)
+            return writing.commit(connection, self.shard_files(space_id), space_id, batch)
+
+    def describe(self, described: Iterable[DescribedFile]) -> None:
+        """Write what was read of known files that are still as they were then."""
+        with self._committing, self._write() as connection:
+            metadata.describe(connection, described)
 
     def prune(self, space_id: int) -> int:
         """Delete the vectors of recordings that no file holds (an ingest was cut off, then the file changed).
@@ -326,6 +332,11 @@ class Store:
         with self._read() as connection:
             return reading.changes_since(connection, space_id, seq)
 
+    def alive_at(self, space_id: int, seq: int) -> Changes:
+        """The vectors that could be found in the space at commit `seq`; `shards` is 0 where one was lost since."""
+        with self._read() as connection:
+            return reading.alive_at(connection, space_id, seq)
+
     def vectors(self, space_id: int, ids: NDArray[np.int64]) -> Vectors:
         """Unit rows [n, dim] in the order of `ids`.
 
@@ -343,7 +354,7 @@ class Store:
         Raises:
             LibraryError: a shard is missing or too short.
         """
-        return self._shard_files(space_id).read(shards, rows)
+        return self.shard_files(space_id).read(shards, rows)
 
     def resolve(self, ids: Sequence[int] | NDArray[np.int64]) -> list[StoredChunk]:
         """Where the vectors' sounds are, in the order of `ids`; without those deleted, unknown, or held by no file."""
@@ -351,6 +362,16 @@ class Store:
             return reading.resolve(connection, [int(each) for each in ids])
 
     # What a person asks
+
+    def metadata(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Metadata]:
+        """What files say of themselves, by (root, path in the root), as far as it has been read."""
+        with self._read() as connection:
+            return metadata.of_places(connection, places)
+
+    def file_info(self, path: str) -> FileInfo | None:
+        """All that is known of the file at an absolute path; None if nothing is."""
+        with self._read() as connection:
+            return metadata.file_info(connection, os.fsencode(os.path.normpath(path)))
 
     def failures(self) -> list[FailedFile]:
         """The failure ledger, by path."""
@@ -363,19 +384,28 @@ class Store:
             return reading.failed_places(connection)
 
     def status(self) -> Status:
-    def metadata(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Metadata]:
-        """What files say of themselves, by (root, path in the root), as far as it has been read."""
-        with self._read() as connection:
-            return metadata.of_places(connection, places)
-
-    def file_info(self, path: str) -> FileInfo | None:
-        """All that is known of the file at an absolute path; None if nothing is."""
-        with self._read() as connection:
-            return metadata.file_info(connection, os.fsencode(os.path.normpath(path)))
-
         """The whole library at a glance."""
         with self._read() as connection:
             return reading.status(connection, str(self.directory), _bytes_below(self.directory))
+
+    # What upkeep needs
+
+    @contextmanager
+    def connected(self) -> Iterator[sqlalchemy.Connection]:
+        """This thread's snapshot as a connection, for `verify`."""
+        with self._read() as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlalchemy.Connection]:
+        """One transaction of the writer, for `verify`."""
+        with self._committing, self._write() as connection:
+            yield connection
+
+    def reindex(self) -> None:
+        """Build the database's own indexes again."""
+        with self._committing, self._write() as connection:
+            connection.exec_driver_sql("REINDEX")
 
     # Inside
 
@@ -401,7 +431,8 @@ class Store:
             with connection.begin():
                 yield connection
 
-    def _shard_files(self, space_id: int) -> Shards:
+    def shard_files(self, space_id: int) -> Shards:
+        """The shards of a space."""
         if space_id not in self._shards:
             with self._read() as connection:
                 spec = reading.space_by_id(connection, space_id).spec
@@ -414,7 +445,7 @@ class Store:
             committed = reading.committed_rows(connection)
             known = reading.spaces(connection)
         for each in known:
-            self._shard_files(each.id).cut(committed.get(each.id, {}))
+            self.shard_files(each.id).cut(committed.get(each.id, {}))
 
     def _sweep(self) -> None:
         """Take away the files of spaces that were dropped."""
