@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiosearch.demux import chain, opened
+from audiosearch.demux import Media, chain, opened
 from audiosearch.errors import UsageError
 from audiosearch.types import MediaInfo, Samples
 
@@ -97,13 +97,16 @@ def packet_hash(path: str, progress: Callable[[], None] = lambda: None) -> bytes
     return read_packets(path, progress)[0]
 
 
-def read_packets(path: str, progress: Callable[[], None] = lambda: None) -> tuple[bytes, MediaInfo]:
+def read_packets(
+    path: str, progress: Callable[[], None] = lambda: None, inspect: Callable[[Media], None] = lambda media: None
+) -> tuple[bytes, MediaInfo]:
     """BLAKE2b-128 of the audio stream's packets and of what its decoder is told, and what `probe` says.
 
     Nothing is decoded. Names and tags are no part of the hash: a renamed or retagged file is the same recording.
-    `progress` is called with every read and packet. Raises MediaError.
+    `progress` is called with every read and packet, `inspect` once the file is open. Raises MediaError.
     """
     with opened(path, progress) as media:
+        inspect(media)
         digest = hashlib.blake2b(digest_size=16)
         info = media.info()
         setup = _without_comments(info.codec, media.stream.codec_context.extradata or b"")

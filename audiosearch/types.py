@@ -137,6 +137,7 @@ class Hit:
     end_seconds: float
     score: float
     confidence: float | None = None
+    metadata: Metadata | None = None  # of the file at `path`, as far as it has been read
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,27 @@ class Answer:
     reread: int = 0
     not_reread: int = 0
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """All that a library knows of one file. Of one that failed there may be nothing but the failure, `cause: detail`.
+
+    `spaces` are the fingerprints of those that hold its sound.
+    """
+
+    path: str  # absolute
+    root: str
+    recording_id: int | None = None
+    container: str | None = None
+    codec: str | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    duration_seconds: float | None = None
+    spaces: tuple[str, ...] = ()
+    metadata: Metadata | None = None
+    warning: str | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +223,7 @@ class IngestSummary:
     files_seen: int
     files_indexed: int
     files_unchanged: int
+    files_moved: int  # known ones at another place, told by size, time and inode: not even read
     recordings_added: int
     recordings_shared: int  # files whose recording was already known: a copy or a rename, at no model cost
     chunks_embedded: int
@@ -235,20 +258,6 @@ class SpaceStatus:
     licence: str
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The whole library at a glance."""
-
-    directory: str
-    roots: tuple[str, ...]
-    files: int
-    recordings: int
-    chunks: int
-    failed: int
-    failed_by_cause: dict[str, int]
-    audio_seconds: float
-    bytes_on_disk: int
-    spaces: tuple[SpaceStatus, ...]
 @dataclass(frozen=True, slots=True)
 class StepProgress:
     """How far a step of `verify`, `backup` or `restore` is, for a progress bar."""
@@ -295,3 +304,17 @@ class Copied:
     replaced: str | None = None  # where the library is now that was in that place
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole library at a glance."""
+
+    directory: str
+    roots: tuple[str, ...]
+    files: int
+    recordings: int
+    chunks: int
+    failed: int
+    failed_by_cause: dict[str, int]
+    audio_seconds: float
+    bytes_on_disk: int
+    spaces: tuple[SpaceStatus, ...]

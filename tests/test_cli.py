@@ -172,10 +172,14 @@ def test_query_json_is_the_documented_schema(ingested: Path, capfd):
     first = answer["hits"][0]
     assert set(first) == {
         "id", "path", "root", "recording_id", "start_seconds", "end_seconds", "score", "confidence",
+        "metadata",
     }  # fmt: skip
     assert first["path"] == str(ingested / "hum.wav")
     assert first["root"] == str(ingested)
     assert first["confidence"] is None
+    assert set(first["metadata"]) == {
+        "fields", "markers", "recorded_at", "recorded_at_source", "time_reference_samples",
+    }  # fmt: skip
     assert (first["start_seconds"], first["end_seconds"]) == (0.0, 3.0)
 
 

@@ -5,7 +5,7 @@ Brute force over the same vectors is the judge. Whole libraries are searched in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from audiosearch.model.fingerprint import space_spec
 from audiosearch.query import candidates, engine
 from audiosearch.query.moments import ScoredChunk
 from audiosearch.query.rerank import rerank
-from audiosearch.types import ModelDescription, Samples, Space
+from audiosearch.types import Marker, Metadata, ModelDescription, Samples, Space
 
 WINDOW = {"window_seconds": 10.0, "hop_seconds": 5.0}
 
@@ -61,6 +61,10 @@ class Catalogue:
     def status(self) -> Any:
         held = len(self.recordings)
         return SimpleNamespace(recordings=held, spaces=[SimpleNamespace(recordings=held) for _ in self._spaces])
+
+    def metadata(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Metadata]:
+        markers = (Marker(2.0, label="inside"), Marker(100.0, 101.0, "beyond"), Marker(0.0, 1e4, "all of it"))
+        return {place: Metadata(recorded_at="2023-07-14", markers=markers) for place in places}
 
     def resolve(self, ids: Sequence[int]) -> list[Any]:
         paths = list(self.recordings)
@@ -180,6 +184,14 @@ def test_an_example_sound_finds_itself_and_joint_input_is_one_vector(varied):
     best = (catalogue.vectors(catalogue.spaces()[0]) @ vector).max()
     assert joint.hits[0].score == pytest.approx(best, abs=1e-6)
     assert joint.query == "hiss + /elsewhere/c.wav"
+
+
+def test_a_hit_has_its_files_metadata_and_the_markers_within_its_span():
+    catalogue = Catalogue({"short.wav": [mixture(100)], "other.wav": [mixture(3000)]}, [a_space(1, default=True)])
+    found = ask(catalogue, "low hum", k=1)
+    assert found.hits[0].metadata is not None
+    assert found.hits[0].metadata.recorded_at == "2023-07-14"
+    assert [each.label for each in found.hits[0].metadata.markers] == ["inside", "all of it"]
 
 
 def test_an_example_longer_than_the_model_takes_is_cut_and_said_so():

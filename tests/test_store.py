@@ -105,8 +105,8 @@ def test_file_states(store: Store):
     store.commit(1, CommitBatch(failures=[FailureRecord(1, b"bad.wav", 0, 7, 8, "empty", "no bytes")]))
     states = store.file_states(1, 1)
     assert set(states) == {b"rain.wav", b"caf\xe9.wav", b"bad.wav"}
-    assert states[b"caf\xe9.wav"] == (1000, 1_700_000_000_123_456_789, (1 << 64) - 3, True, None)
-    assert states[b"bad.wav"] == (0, 7, 8, False, "empty")
+    assert states[b"caf\xe9.wav"][:5] == (1000, 1_700_000_000_123_456_789, (1 << 64) - 3, True, None)
+    assert states[b"bad.wav"][:5] == (0, 7, 8, False, "empty")
     assert not store.file_states(1, 2)[b"rain.wav"].done
     assert store.file_states(2, 1) == {}
 
@@ -299,7 +299,7 @@ elif where == "appended":
         os._exit(9)
     vectors.Shards.append = append
 elif where == "before the end of the transaction":
-    writing._forget = lambda *_: os._exit(9)
+    writing.forget = lambda *_: os._exit(9)
 store.commit(1, whole(1, "lost", list(unit(2, 4))))
 os._exit(9)
 """

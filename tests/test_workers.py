@@ -112,6 +112,8 @@ def test_a_child_imports_little(tmp_path, pool):
         for name in (
             "audio",
             "demux",
+            "file_names",
+            "metadata",
             "chunk",
             "config",
             "errors",

@@ -29,16 +29,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "ingest": ("audiosearch.cli.ingest", "ingest", "Index the sound of files and folders."),
     "query": ("audiosearch.cli.query", "query", "Find moments by words, by an example sound, or both."),
     "status": ("audiosearch.cli.status", "status", "Say what the library holds."),
+    "info": ("audiosearch.cli.info", "info", "Say what is known of a file: sound, tags, markers, time."),
     "retry": ("audiosearch.cli.retry", "retry", "Read files again that failed."),
     "spaces": (
         "audiosearch.cli.spaces",
         "spaces",
         "List the sets of vectors, choose which is searched, fill one up, drop one.",
     ),
-    "doctor": ("audiosearch.cli.doctor", "doctor", "Check the installation and say what to do about what is wrong."),
     "verify": ("audiosearch.cli.verify", "verify", "Check catalogue, vectors and indexes against each other."),
     "backup": ("audiosearch.cli.backup", "backup", "Copy the library to another place, also while it is in use."),
     "restore": ("audiosearch.cli.backup", "restore", "Make a library from a backup, and check it."),
+    "doctor": ("audiosearch.cli.doctor", "doctor", "Check the installation and say what to do about what is wrong."),
     "model": ("audiosearch.cli.model", "model", "Describe a model, or verify it against published similarities."),
     "train": ("audiosearch.cli.train", "train", "Train a model from a recipe."),
     "evaluate": (

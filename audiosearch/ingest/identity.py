@@ -14,7 +14,8 @@ from pathlib import Path
 from audiosearch.audio import packet_hash, read_packets
 from audiosearch.chunk import FRONT_END_VERSION, chunk_hash
 from audiosearch.errors import MediaError
-from audiosearch.types import MediaInfo
+from audiosearch.metadata import read_metadata
+from audiosearch.types import MediaInfo, Metadata
 
 __all__ = ["FRONT_END_VERSION", "FileStat", "Identity", "chunk_hash", "file_stat", "identify", "packet_hash"]
 
@@ -23,11 +24,16 @@ FileStat = tuple[int, int, int]  # size in bytes, mtime in ns, inode
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A file's recording, what its container says, and the file's stat from before it was read."""
+    """A file's recording, what its container says, and the file's stat from before it was read.
+
+    `warnings` say what of `metadata` could not be read.
+    """
 
     packet_hash: bytes
     info: MediaInfo
     stat: FileStat
+    metadata: Metadata
+    warnings: tuple[str, ...]
 
 
 def file_stat(path: str) -> FileStat:
@@ -43,5 +49,7 @@ def file_stat(path: str) -> FileStat:
 def identify(path: str, progress: Callable[[], None] = lambda: None) -> Identity:
     """Read the file's packets once. `progress` is called now and then. Raises MediaError."""
     before = file_stat(path)
-    packets, info = read_packets(path, progress)
-    return Identity(packets, info, before)
+    found: list[Metadata] = []
+    warnings: list[str] = []
+    packets, info = read_packets(path, progress, lambda media: found.append(read_metadata(media, warnings)))
+    return Identity(packets, info, before, found[0], tuple(warnings))

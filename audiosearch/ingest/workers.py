@@ -3,6 +3,7 @@
     parent                     child
       Job        ──────────>   reads the packets
                  <──────────   Identified (hash, container, stat)
+                 <──────────   or Described: only its metadata was asked for, and that is all
       answer     ──────────>   decode, or skip: it is free again at once
                  <──────────   ChunkReady ... ChunkReady
                  <──────────   Done, or Failed
@@ -33,7 +34,8 @@ from audiosearch.errors import MediaError
 from audiosearch.ingest import transport
 from audiosearch.ingest.identity import FileStat, file_stat, identify
 from audiosearch.ingest.limits import Memory, Watch, memory_message
-from audiosearch.types import Chunk, MediaInfo, Samples
+from audiosearch.metadata import metadata_of
+from audiosearch.types import Chunk, MediaInfo, Metadata, Samples
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -50,6 +52,7 @@ class Job:
     window_seconds: float = WINDOW_SECONDS
     hop_seconds: float = HOP_SECONDS
     sample_rate: int = SAMPLE_RATE
+    only_metadata: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,19 @@ class Identified:
     packet_hash: bytes
     info: MediaInfo
     stat: FileStat
+    metadata: Metadata
+    warnings: tuple[str, ...]  # about the metadata
     work: Work = Work()
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the file says of itself, asked for by `Job.only_metadata`. `stat` was taken before reading."""
+
+    key: int
+    metadata: Metadata
+    stat: FileStat
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,7 @@ class Failed:
     detail: str
 
 
-Message = Identified | ChunkReady | Done | Failed
+Message = Identified | Described | ChunkReady | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +129,7 @@ class _Working:
 class _Last:
     """A job's last message, and the child's: it has taken up too much memory to go on with another file."""
 
-    message: Done | Failed
+    message: Done | Described | Failed
 
 
 @dataclass(eq=False)
@@ -232,7 +247,7 @@ class DecodePool:
         if isinstance(message, _Working):
             return None
         worker.awaits_answer = isinstance(message, Identified)
-        if isinstance(message, (Done, Failed)):
+        if isinstance(message, (Done, Described, Failed)):
             worker.job = None
         return message
 
@@ -314,14 +329,19 @@ def _main(pipe: Connection, limits: Limits) -> None:
                 transport.send(pipe, last)
 
 
-def _work(pipe: Connection, job: Job, limits: Limits, memory: Memory, clock: _Clock) -> Done | Failed | None:
+def _work(
+    pipe: Connection, job: Job, limits: Limits, memory: Memory, clock: _Clock
+) -> Done | Described | Failed | None:
     """Read one file; the last message about it, which is still to be sent. None: it was not wanted."""
     try:
         with memory.capped():
             watch = Watch(job.path, file_stat(job.path)[0], limits, lambda: transport.send(pipe, _Working(job.key)))
+            if job.only_metadata:
+                return _describe(job)
             identity = identify(job.path, watch)
             with watch.waiting():
-                known = Identified(job.key, identity.packet_hash, identity.info, identity.stat, clock.work())
+                about = identity.metadata, tuple(map(_plain, identity.warnings))
+                known = Identified(job.key, identity.packet_hash, identity.info, identity.stat, *about, clock.work())
                 transport.send(pipe, known)
                 if not pipe.recv():
                     return None
@@ -334,6 +354,12 @@ def _work(pipe: Connection, job: Job, limits: Limits, memory: Memory, clock: _Cl
         return Failed(job.key, "too-large", memory_message(limits))
     except Exception as error:  # one file must not end the ingest, even by a bug
         return Failed(job.key, "crashed", _plain(f"{type(error).__name__}: {error}"))
+
+
+def _describe(job: Job) -> Described:
+    before, warnings = file_stat(job.path), list[str]()
+    metadata = metadata_of(job.path, warnings)
+    return Described(job.key, metadata, before, tuple(map(_plain, warnings)))
 
 
 def _read(pipe: Connection, job: Job, before: FileStat, watch: Watch, clock: _Clock) -> Done:

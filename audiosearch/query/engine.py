@@ -24,7 +24,7 @@ from audiosearch.errors import LibraryEmpty, LibraryError, SpaceMismatch, UsageE
 from audiosearch.query.candidates import DEPTH, find_candidates
 from audiosearch.query.moments import Moment, ScoredChunk, find_moments
 from audiosearch.query.rerank import ReadSpan, rerank
-from audiosearch.types import Answer, Hit, ModelDescription, Samples, Space, SpaceSpec
+from audiosearch.types import Answer, Hit, Metadata, ModelDescription, Samples, Space, SpaceSpec
 
 if TYPE_CHECKING:
     from audiosearch.embed.base import AudioTextEmbedder
@@ -102,7 +102,7 @@ def answer(query: Query, sources: Sources) -> Answer:
             notes += _left_out_of_aspect(sources.store, space)
         vector = _query_vector(query, example, embedder, instruction)
         chunks = _candidates(sources, space, vector, query.k)
-        return _answered(query, space, chunks, notes, route="aspect-space" if instruction else None)
+        return _answered(query, sources.store, space, chunks, notes, route="aspect-space" if instruction else None)
 
     # The default space knows nothing of the instruction: it only proposes, by the same query without it.
     proposed = _candidates(sources, space, _query_vector(query, example, embedder, None), query.k)
@@ -126,7 +126,7 @@ def answer(query: Query, sources: Sources) -> Answer:
             f"{not_reread} of {len(done.chunks)} candidates were not re-read under the instruction "
             f"({', '.join(reasons)}): they keep their stored score and rank after the others"
         )
-    answered = _answered(query, space, done.chunks, notes, route="re-embedded")
+    answered = _answered(query, sources.store, space, done.chunks, notes, route="re-embedded")
     return replace(answered, reread=done.reread, not_reread=not_reread)
 
 
@@ -244,14 +244,25 @@ def _left_out_of_aspect(store: Store, space: Space) -> list[str]:
 
 
 def _answered(
-    query: Query, space: Space, chunks: Sequence[ScoredChunk], notes: list[str], *, route: str | None
+    query: Query, store: Store, space: Space, chunks: Sequence[ScoredChunk], notes: list[str], *, route: str | None
 ) -> Answer:
-    hits = tuple(_hit(moment) for moment in find_moments(chunks)[: query.k])
+    moments = find_moments(chunks)[: query.k]
+    said = store.metadata({moment.peak.paths[0] for moment in moments})
+    hits = tuple(_hit(moment, said.get(moment.peak.paths[0])) for moment in moments)
     return Answer(str(query), hits, space.spec.fingerprint, instruction_route=route, notes=tuple(notes))
 
 
-def _hit(moment: Moment) -> Hit:
+def _hit(moment: Moment, metadata: Metadata | None) -> Hit:
+    """The moment, with its file's metadata; of the markers, those that touch its span."""
     root, path = moment.peak.paths[0]
+    if metadata is not None:
+        within = (
+            each
+            for each in metadata.markers
+            if each.start_seconds < moment.end_seconds
+            and max(each.end_seconds or 0.0, each.start_seconds) >= moment.start_seconds
+        )
+        metadata = replace(metadata, markers=tuple(within))
     return Hit(
         id=moment.id,
         path=str(Path(root, path)),
@@ -260,4 +271,5 @@ def _hit(moment: Moment) -> Hit:
         start_seconds=moment.start_seconds,
         end_seconds=moment.end_seconds,
         score=moment.score,
+        metadata=metadata,
     )

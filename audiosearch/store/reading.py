@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, or_, select
 
 from audiosearch.errors import MediaError
+from audiosearch.metadata import VERSION
 from audiosearch.store.connection import select_in
 from audiosearch.store.records import Changes, FileState, RecordingState, StoredChunk
 from audiosearch.store.tables import chunk, commit_group, coverage, failure, file, recording, root, space, vector
@@ -51,12 +52,13 @@ def file_states(connection: Connection, root_id: int, space_id: int) -> dict[byt
     """What is known of every file of a root, by its path in the root."""
     covered = and_(coverage.c.recording_id == file.c.recording_id, coverage.c.space_id == space_id)
     rows = connection.execute(
-        select(file.c.path, file.c.size, file.c.mtime_ns, file.c.inode, coverage.c.space_id)
+        select(file.c.path, file.c.size, file.c.mtime_ns, file.c.inode, coverage.c.space_id, file.c.metadata_version)
         .select_from(file.outerjoin(coverage, covered))
         .where(file.c.root_id == root_id)
     )
     states = {
-        path: FileState(size, mtime, unsigned(inode), done is not None, None) for path, size, mtime, inode, done in rows
+        path: FileState(size, mtime, unsigned(inode), done is not None, None, 0, version == VERSION)
+        for path, size, mtime, inode, done, version in rows
     }
     failures = connection.execute(
         select(
@@ -88,9 +90,9 @@ def stored_places(connection: Connection, space_id: int, hashes: Iterable[bytes]
     query = select(chunk.c.chunk_hash, vector.c.shard, vector.c.row).join(
         vector, and_(vector.c.chunk_id == chunk.c.id, vector.c.space_id == space_id)
     )
+    query = query.where(vector.c.shard > 0)  # but not of those a repair found lost
     found = select_in(connection, query, chunk.c.chunk_hash, hashes)
     return {chunk_hash: (shard, row) for chunk_hash, shard, row in found}
-    query = query.where(vector.c.shard > 0)  # but not of those a repair found lost
 
 
 def max_seq(connection: Connection) -> int:
@@ -126,8 +128,6 @@ def changes_since(connection: Connection, space_id: int, seq: int) -> Changes:
     return Changes(columns[0], columns[1], columns[2], np.fromiter(deleted, np.int64), max_seq(connection))
 
 
-def committed_rows(connection: Connection) -> dict[int, dict[int, int]]:
-    """How many rows each shard has, by space and shard."""
 def alive_at(connection: Connection, space_id: int, seq: int) -> Changes:
     """What could be found in the space at commit `seq`; a place in shard 0 means that its bytes were lost since."""
     still = or_(vector.c.deleted_seq.is_(None), vector.c.deleted_seq > seq)
@@ -140,6 +140,8 @@ def alive_at(connection: Connection, space_id: int, seq: int) -> Changes:
     return Changes(columns[0], columns[1], columns[2], np.empty(0, np.int64), seq)
 
 
+def committed_rows(connection: Connection) -> dict[int, dict[int, int]]:
+    """How many rows each shard has, by space and shard."""
     end = func.max(commit_group.c.first_row + commit_group.c.rows)
     rows = connection.execute(
         select(commit_group.c.space_id, commit_group.c.shard, end)

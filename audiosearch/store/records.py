@@ -57,12 +57,14 @@ class KnownFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileMove:
-    """A known file that is at another place now; `inode` is its number there."""
+    """A known file that is at another place now; `inode` is its number there. `is_renamed`: under another name, which
+    may say other things of it."""
 
     file_id: int
     root_id: int
     path: bytes
     inode: int
+    is_renamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
