@@ -271,7 +271,7 @@ class _Source:
         self.error: Exception | None = None
         self._progress = progress
         self._file = open(path, "rb", buffering=0, opener=_open_regular)  # noqa: SIM115, closed by `opened`
-        self.tell, self.close = self._file.tell, self._file.close
+        self.close = self._file.close
         # A file that grows as fast as it is read would have no end.
         self._at, self._size = 0, os.fstat(self._file.fileno()).st_size
         if not self._size:
@@ -295,9 +295,17 @@ class _Source:
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence != os.SEEK_SET:
             offset += self._size if whence == os.SEEK_END else self._at
-        if not 0 <= offset < 1 << 63:
+        if offset < 0:
             return -errno.EINVAL  # as FFmpeg wants to be told
-        self._at = self._file.seek(offset)
+        try:
+            self._file.seek(min(offset, self._size))  # beyond the end there is nothing, and file systems have limits
+        except OSError as error:
+            self.error = error
+            return -errno.EIO
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
         return self._at
 
     def check(self, path: str) -> None:
