@@ -205,8 +205,26 @@ def test_failures(store: Store):
     assert alive(store) == [1, 2] and store.file_states(1, 1)[b"a.wav"].failed_cause == "unreadable"
     store.commit(1, CommitBatch(failures=[replace(bad, cause="not-audio", detail="text")]))
     assert alive(store) == [] and store.status().files == 0 and store.failures()[0].attempts == 3
+    changed = replace(bad, size=10, cause="crashed", detail="it ended")  # another file: its attempts are counted anew
+    store.commit(1, CommitBatch(failures=[changed]))
+    assert [(f.attempts, f.will_retry) for f in store.failures()] == [(1, True)]
+    assert store.status().failed_by_cause == {"crashed": 1}
+    for _ in range(2):
+        store.commit(1, CommitBatch(failures=[changed]))
+    assert [(f.attempts, f.will_retry) for f in store.failures()] == [(3, False)]
     store.commit(1, whole(1, "rain", [None, None], path="a.wav"))
     assert store.failures() == [] and store.status().failed == 0 and len(alive(store)) == 2
+
+
+def test_a_file_as_it_was_keeps_its_vectors_when_it_fails(store: Store):
+    batch = whole(1, "rain", list(unit(1, 2)), path="a.wav")
+    store.commit(1, batch)
+    known = batch.files[0]
+    failure = FailureRecord(1, known.path, known.size, known.mtime_ns, known.inode, "too-large", "a lower limit")
+    store.commit(1, CommitBatch(failures=[failure]))
+    assert alive(store) == [1, 2] and store.status().files == 1
+    store.commit(1, CommitBatch(failures=[replace(failure, size=1)]))
+    assert alive(store) == []
 
 
 def test_prune_takes_what_no_file_holds(store: Store):

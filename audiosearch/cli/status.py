@@ -46,5 +46,6 @@ def status(common: Common, failed: bool, cause: str | None, as_json: bool) -> in
     if state.failed and not failed:
         common.note("`audiosearch status --failed` lists the failed files")
     elif any(not failure.will_retry for failure in failures):
-        common.note("the others are read again when they have changed, or by `audiosearch retry`")
+        which = "those that it passes over" if any(failure.will_retry for failure in failures) else "they"
+        common.note(f"{which} are read again when they have changed, or by `audiosearch retry`")
     return 0

@@ -37,6 +37,8 @@ def failed_files(store: Store, paths: Collection[str], cause: str | None) -> tup
     ]
     wanted = [each for each in failed if not below or any(scan.is_inside(each[2], path) for path in below)]
     gone = [absolute for _, _, absolute in wanted if not os.path.lexists(absolute)]
+    if not failed:
+        notes.append(f"no file failed with the cause {cause}" if cause else "no file has failed")
     if gone:
         more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
         notes.append(f"{gone[0]}{more}: gone; `audiosearch sync` takes deleted files off the list")

@@ -297,7 +297,25 @@ def _failures(connection: Connection, failures: Sequence[FailureRecord]) -> list
         again = connection.execute(update(failure).where(*key).values(**state, attempts=_attempts(state)))
         if not again.rowcount:
             connection.execute(insert(failure), {"root_id": each.root_id, "path": each.path, **state, "attempts": 1})
-    return unlink(connection, [(f.root_id, f.path) for f in failures if f.cause not in MediaError.PASSING])
+    return unlink(connection, _overwritten(connection, failures))
+
+
+def _overwritten(connection: Connection, failures: Sequence[FailureRecord]) -> list[tuple[int, bytes]]:
+    """The failed files, by root and path, that certainly hold something else than what the catalogue knows of them.
+
+    Not one that is as it was and passes, say, a limit that was lowered since: its vectors are as good as ever.
+    """
+    lasting = {
+        (each.root_id, each.path): (each.size, each.mtime_ns, reading.signed(each.inode))
+        for each in failures
+        if each.cause not in MediaError.PASSING
+    }
+    for root_id, paths in by_root(list(lasting)):
+        query = select(file.c.path, file.c.size, file.c.mtime_ns, file.c.inode).where(file.c.root_id == root_id)
+        for path, *stat in select_in(connection, query, file.c.path, paths):
+            if tuple(stat) == lasting[root_id, path]:
+                del lasting[root_id, path]
+    return list(lasting)
 
 
 def unlink(connection: Connection, keys: Iterable[tuple[int, bytes]]) -> list[int]:
