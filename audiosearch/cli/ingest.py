@@ -144,9 +144,10 @@ def report(common: Common, summary: IngestSummary, as_json: bool, *, lines: bool
 def print_summary(summary: IngestSummary) -> None:
     """A few lines on stdout."""
     head = "interrupted; kept so far" if summary.interrupted else "done"
+    moved = f"{summary.files_moved:,} moved, " if summary.files_moved else ""
     click.echo(
         f"{head}: {count(summary.files_seen, 'file')} seen, {summary.files_indexed:,} indexed, "
-        f"{summary.files_unchanged:,} unchanged, {len(summary.failed):,} failed"
+        f"{summary.files_unchanged:,} unchanged, {moved}{len(summary.failed):,} failed"
     )
     if summary.recordings_added or summary.recordings_shared:
         speed = summary.audio_seconds / summary.elapsed_seconds if summary.elapsed_seconds else 0.0

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from audiosearch.config import Limits
 from audiosearch.errors import UsageError
 from audiosearch.ingest import scan
-from audiosearch.ingest.changes import File, Findings, find_changes
+from audiosearch.ingest.changes import File, Findings, find_changes, targets_of
+from audiosearch.ingest.describing import describe_files
 from audiosearch.ingest.embedding import BATCH_CHUNKS, BATCH_SECONDS, EmbedPool, Load
 from audiosearch.ingest.interrupt import Interruptible
 from audiosearch.ingest.ledger import Ledger
@@ -51,7 +52,7 @@ def ingest(
     store: Store,
     description: ModelDescription,
     load_embedder: Load,
-    paths: Collection[str | scan.Listed],
+    paths: Collection[str | scan.Target | scan.Listed],
     *,
     window_seconds: float,
     hop_seconds: float,
@@ -60,16 +61,19 @@ def ingest(
     other_embedders: Callable[[], Sequence[Load]] = tuple,
     limits: Limits | None = None,
     retry: bool = False,
+    relocated: Collection[int] = (),
+    on_findings: Callable[[Findings], None] = lambda findings: None,
     progress: Callable[[IngestProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> IngestSummary:
-    """Bring everything under `paths`, or the listed files, into the space that model, instruction, window and hop make.
+    """Bring everything under `paths`, or in chosen targets, into the space of that model, instruction, window and hop.
 
     The model is loaded by `load_embedder` when the first sound needs it, in another thread; then `other_embedders` says
     how to load it on further devices, each in a thread of its own. `progress` is called about ten times a second. When
     `cancelled` says so, or on Ctrl-C, the run ends within a second with all it finished committed, and the summary says
     that it was interrupted; a second Ctrl-C raises KeyboardInterrupt. `limits` are what one file may cost; `retry`:
-    unchanged files that failed for good are read again.
+    unchanged files that failed for good are read again; `relocated` as in `find_changes`. `on_findings` hears what the
+    scan found, before anything is read.
 
     Raises:
         UsageError: a path does not exist, or an instruction for a model that follows none.
@@ -78,21 +82,25 @@ def ingest(
     if instruction is not None and not description.follows_instructions:
         raise UsageError(f"{description.name} follows no instruction: leave --instruct out, or use an ALM2Vec model")
     spec = space_spec(description, instruction=instruction, window_seconds=window_seconds, hop_seconds=hop_seconds)
-    chosen = [each for each in paths if isinstance(each, scan.Listed)]
-    walked = [each for each in paths if not isinstance(each, scan.Listed)]
-    roots = [path for _, path in store.roots()]
-    wanted = [*scan.targets(walked, roots, exclude=[str(store.directory)]), *chosen]
+    wanted = targets_of(store, paths)
     space = store.space(spec.fingerprint) or store.add_space(spec)
     settings = Settings(window_seconds, hop_seconds, description.sample_rate, instruction, limits or Limits())
     run = _Run(store, space.id, Meter(progress), settings)
     with Interruptible(cancelled) as stopped:
-        findings = find_changes(store, space.id, wanted, run.meter, stopped, retry=retry)
+        findings = find_changes(store, space.id, wanted, run.meter, stopped, retry=retry, relocated=relocated)
+        on_findings(findings)
         run.note(findings)
         placement = None
         if findings.changed:
             placement = run.process(findings.changed, description, load_embedder, other_embedders, workers, stopped)
             if not stopped():  # what an earlier run was cut off in, and whose file has changed since
                 store.prune(space.id)
+        if findings.undescribed and not stopped():
+            n_workers = min(workers or min(_usable_cores(), MOST_WORKERS), len(findings.undescribed))
+            run.warnings += describe_files(store, findings.undescribed, n_workers, settings.limits, stopped)
+        if not stopped():
+            for root_id, volume in findings.other_volumes.items():
+                store.describe_root(root_id, volume=volume)
         return run.summary(spec.fingerprint, placement, interrupted=stopped())
 
 
@@ -135,7 +143,7 @@ class _Run:
         self.ledger = Ledger()
         self.stages: Stages | None = None  # what they did, once there is something to do
         self.warnings: list[str] = []
-        self.unchanged = self.indexed = self.added = self.shared = self.reused = self.silent = 0
+        self.unchanged = self.moved = self.indexed = self.added = self.shared = self.reused = self.silent = 0
 
         self.files: dict[int, File] = {}  # in the workers, by job key
         self.decoding: dict[int, _Recording] = {}  # of those, the ones that are decoded
@@ -151,7 +159,7 @@ class _Run:
 
     def note(self, findings: Findings) -> None:
         """What the scan said of files that need no more work."""
-        self.unchanged = findings.unchanged
+        self.unchanged, self.moved = findings.unchanged, len(findings.moved)
         self.warnings += findings.warnings
         for path in findings.failed_before:
             self.ledger.note(path)
@@ -252,6 +260,7 @@ class _Run:
         """Whether the file's sound has to be decoded: no recording with the same packets is complete or under way."""
         file = self.files[message.key]
         size_at_scan, file.stat = file.stat[0], message.stat
+        file.metadata, file.warning = message.metadata, "; ".join(message.warnings) or None
         self.meter.current = file.absolute
         recording = self.recordings.get(message.packet_hash)
         known = None if recording else self.store.recording_state(self.space_id, message.packet_hash)
@@ -274,7 +283,10 @@ class _Run:
 
     def link(self, file: File, packet_hash: bytes, *, is_twin: bool, warning: str | None = None) -> None:
         """The file holds this recording, which is complete."""
-        self.writer.add(FileRecord(file.root_id, file.path, *file.stat, packet_hash, warning))
+        warning = "; ".join(filter(None, (warning, file.warning))) or None
+        self.writer.add(FileRecord(file.root_id, file.path, *file.stat, packet_hash, warning, file.metadata))
+        if warning:
+            self.warnings.append(f"{file.absolute}: {warning}")
         self.indexed += 1
         self.shared += is_twin
         self.meter.files_done += 1
@@ -382,8 +394,6 @@ class _Run:
         warning = "; ".join(recording.done.warnings) or None
         for file in (recording.owner, *recording.twins):
             self.link(file, recording.packet_hash, is_twin=file is not recording.owner, warning=warning)
-            if warning:
-                self.warnings.append(f"{file.absolute}: {warning}")
 
     def forget(self, complete: Sequence[bytes]) -> None:
         """The store answers for these recordings from now on."""
@@ -421,6 +431,7 @@ class _Run:
             files_seen=self.meter.files_total,
             files_indexed=self.indexed,
             files_unchanged=self.unchanged,
+            files_moved=self.moved,
             recordings_added=self.added,
             recordings_shared=self.shared,
             chunks_embedded=self.meter.chunks_embedded,

@@ -76,6 +76,11 @@ class Target:
     is_file: bool = False
     skip: frozenset[bytes] = frozenset()  # absolute
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the root as a whole."""
+        return not self.is_file and not self.under
+
     def files(self, warnings: list[str]) -> Iterator[ScannedFile]:
         """The files this target means, as `scan` and `stat_file` give them."""
         if self.is_file:
@@ -109,16 +114,24 @@ def listed(paths: Iterable[str], roots: Collection[str]) -> list[Listed]:
     return [Listed(root, tuple(names)) for root, names in by_root.items()]
 
 
-def targets(paths: Collection[str], known_roots: Collection[str], *, exclude: Collection[str] = ()) -> list[Target]:
+def targets(
+    paths: Collection[str],
+    known_roots: Collection[str],
+    *,
+    unwalked: Collection[str] = (),
+    exclude: Collection[str] = (),
+) -> list[Target]:
     """Paths as the user gave them -> what to walk, so that a file belongs to one root only.
 
-    A path inside a root that the library knows is a part of that root; roots inside a path stay their own. `exclude`
-    are directories never to walk, such as the library's own.
+    A path inside a root that the library knows is a part of that root; roots inside a path stay their own. `unwalked`
+    are those roots of which only single files were asked for: a folder inside becomes a root itself. `exclude` are
+    directories never to walk, such as the library's own.
 
     Raises:
         UsageError: a path does not exist, or is neither a file nor a directory.
     """
     roots = {_absolute(root) for root in known_roots}
+    of_files = {_absolute(root) for root in unwalked}
     never = frozenset(os.fsencode(_absolute(directory)) for directory in exclude)
     wanted: list[Target] = []
     for given in paths:
@@ -131,8 +144,10 @@ def targets(paths: Collection[str], known_roots: Collection[str], *, exclude: Co
         if not is_file and not stat.S_ISDIR(mode):
             raise UsageError(f"cannot ingest {given}: it is neither a file nor a folder")
         home = str(Path(path).parent) if is_file else path
-        root = max((known for known in roots if is_inside(home, known)), key=len, default=home)
+        around = (known for known in roots if is_inside(home, known) and (is_file or known not in of_files))
+        root = max(around, key=len, default=home)
         roots.add(root)
+        of_files.discard(root)
         inner = [known for known in roots if known != path and is_inside(known, path)] if not is_file else []
         skip = never.union(map(os.fsencode, inner))
         wanted.append(Target(root, _relative(path, root), is_file, skip))

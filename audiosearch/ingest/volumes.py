@@ -29,11 +29,17 @@ class Volumes:
 
     def __init__(self) -> None:
         self._by_device: dict[int, Volume] = {}
+        self._by_folder: dict[str, Volume] = {}
 
-    def of(self, folder: str | bytes) -> Volume:
+    def of(self, folder: str) -> Volume:
         """The volume that a folder is on, or a nameless one if that cannot be read."""
+        if folder not in self._by_folder:
+            self._by_folder[folder] = self._of(folder)
+        return self._by_folder[folder]
+
+    def _of(self, folder: str) -> Volume:
         try:
-            device = os.stat(folder).st_dev  # noqa: PTH116 - may be bytes
+            device = Path(folder).stat().st_dev
             if device not in self._by_device:
                 self._by_device[device] = _volume(folder, device)
         except OSError:
@@ -48,7 +54,7 @@ def is_other(before: str | None, now: str | None) -> bool:
     )
 
 
-def _volume(folder: str | bytes, device: int) -> Volume:
+def _volume(folder: str, device: int) -> Volume:
     if sys.platform == "win32":
         return Volume(f"serial:{device:x}")
     mount = mount_of(folder)
@@ -58,7 +64,7 @@ def _volume(folder: str | bytes, device: int) -> Volume:
     return Volume(_id(mount, folder), keeps_inodes)
 
 
-def _id(mount: Mount, folder: str | bytes) -> str | None:
+def _id(mount: Mount, folder: str) -> str | None:
     if mount.type in NETWORK:
         return f"share:{mount.source}"
     uuid = _uuid(mount.source)
