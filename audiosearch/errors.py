@@ -2,6 +2,7 @@
 
     AudioSearchError            one clear line that says what to do next; the command line exits with 2
     ├── UsageError              an argument that cannot be meant
+    │   └── QuerySyntaxError    a query or a filter that cannot be read; says where and what was expected
     ├── LibraryError            the catalogue itself
     │   ├── LibraryNotFound     no library at that place
     │   ├── LibraryEmpty        nothing has been ingested (or nothing in that space)
@@ -14,6 +15,8 @@
 A `MediaError` concerns one file: ingest records it and goes on.
 """
 
+from unicodedata import combining, east_asian_width
+
 
 class AudioSearchError(Exception):
     """Root of everything the world can do wrong; a bug raises something else."""
@@ -21,6 +24,38 @@ class AudioSearchError(Exception):
 
 class UsageError(AudioSearchError):
     """An argument that cannot be meant."""
+
+
+class QuerySyntaxError(UsageError):
+    """A query or a filter that cannot be read: at `position`, counted in characters of `source` from 0, something else
+    was `expected`. `what` is "query" or "filter"."""
+
+    def __init__(self, what: str, source: str, position: int, expected: str) -> None:
+        assert 0 <= position <= len(source), position
+        super().__init__(f"the {what} cannot be read: expected {expected} at character {position + 1}")
+        self.what, self.source, self.position, self.expected = what, source, position, expected
+
+    @property
+    def drawing(self) -> str:
+        """Two lines: the text around the mistake, and a caret below it."""
+        start = max(0, self.position - 50)
+        end = self.position + 25
+        before, after = _one_line(self.source[start : self.position]), _one_line(self.source[self.position : end])
+        more = "..." if start else ""
+        rest = "..." if end < len(self.source) else ""
+        return f"{more}{before}{after}{rest}\n{' ' * (len(more) + _columns(before))}^"
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, int, str]]:
+        return type(self), (self.what, self.source, self.position, self.expected)
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _columns(text: str) -> int:
+    """How wide a terminal shows it."""
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 class LibraryError(AudioSearchError):

@@ -13,7 +13,7 @@ HEAVY = ("torch", "torchaudio", "transformers", "peft", "faiss", "av", "sqlalche
 
 # From the bottom up; a part may import those below it and its own, and of the same line only what PEERS says.
 LAYERS = (
-    ("types", "errors", "config"),
+    ("types", "errors", "config", "media_names"),
     ("demux", "file_names"),
     ("audio", "metadata"),
     ("chunk",),

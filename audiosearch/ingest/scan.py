@@ -14,23 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiosearch.errors import UsageError
+from audiosearch.media_names import MEDIA_EXTENSIONS
 
-# What the walk takes. A file named by the user is taken whatever it is called. `.ts` is missing on purpose: far more
-# disks hold TypeScript than loose MPEG transport streams.
-AUDIO_EXTENSIONS = (
-    "3ga 8svx aa aac aax ac3 act adts aif aifc aiff alac amr ape apl au awb bwf caf dff dsf dss dts dtshd dvf eac3 "
-    "flac gsm ircam kar m4a m4b m4p m4r mka mlp mogg mp1 mp2 mp3 mpa mpc mpga oga ogg oma opus paf qcp ra ram rf64 rmi "
-    "sds sf shn sln snd spx svx tak thd tta voc vox vqf w64 wav wave weba wma wv xa"
-)
-VIDEO_EXTENSIONS = (
-    "3g2 3gp 3gpp amv asf avi divx dv f4a f4v flv gxf ivf m1v m2t m2ts m2v m4v mj2 mjpeg mkv mov mp4 mpe mpeg mpg mts "
-    "mxf nsv nut ogm ogv ogx qt rm rmvb roq swf tod vob webm wmv wtv y4m"
-)
-MEDIA_EXTENSIONS = frozenset(os.fsencode(name) for name in f"{AUDIO_EXTENSIONS} {VIDEO_EXTENSIONS}".split()) - {
-    b"kar",
-    b"rmi",  # MIDI: notes, no sound
-    b"y4m",  # raw pictures: never a sound track
-}
+# What the walk takes. A file named by the user is taken whatever it is called.
+_EXTENSIONS = frozenset(os.fsencode(name) for name in MEDIA_EXTENSIONS)
 
 # Directories that hold no sound anyone wants found: version control, thumbnails, trash cans of several systems.
 EXCLUDED_DIRECTORIES = frozenset(
@@ -233,7 +220,7 @@ def _is_excluded(name: bytes) -> bool:
 
 def _is_media(name: bytes) -> bool:
     stem, dot, extension = name.rpartition(b".")
-    return bool(dot and stem) and extension.lower() in MEDIA_EXTENSIONS and not name.startswith(EXCLUDED_PREFIXES)
+    return bool(dot and stem) and extension.lower() in _EXTENSIONS and not name.startswith(EXCLUDED_PREFIXES)
 
 
 def _join(directory: bytes, name: bytes) -> bytes:
