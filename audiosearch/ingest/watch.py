@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from audiosearch.errors import MediaError
 from audiosearch.ingest import scan
 from audiosearch.ingest.events import Events, why_not
 from audiosearch.ingest.identity import FileStat
@@ -226,7 +225,7 @@ def due_again(failures: Iterable[FailedFile], now: datetime) -> list[str]:
     return [
         failed.path
         for failed in failures
-        if MediaError.is_tried_again(failed.cause, failed.attempts)
+        if failed.will_retry
         and (now - datetime.fromisoformat(failed.last_attempt_at)).total_seconds()
         >= RETRY_SECONDS * 2 ** min(failed.attempts - 1, _MOST_DOUBLINGS)
     ]
