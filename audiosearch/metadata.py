@@ -160,7 +160,8 @@ def read_metadata(media: Media, warnings: list[str]) -> Metadata:
         found.attempt(
             "cue chunk", lambda: _read_cues(_reader((b"cue ", chunks[b"cue "]), (b"LIST", adtl)), rate, found)
         )
-    found.attempt("chapters", lambda: _read_chapters(media, found))
+    if not found.markers:  # FFmpeg makes chapters of a WAV file's labels, without lengths and notes
+        found.attempt("chapters", lambda: _read_chapters(media, found))
     return with_name(found.metadata(), media.path)
 
 
