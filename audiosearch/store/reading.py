@@ -236,7 +236,7 @@ def status(connection: Connection, directory: str, bytes_on_disk: int) -> Status
     ).one()
     held_chunk = exists().where(file.c.recording_id == chunk.c.recording_id)
     by_cause = select(failure.c.cause, func.count()).group_by(failure.c.cause).order_by(failure.c.cause)
-    causes = dict(connection.execute(by_cause).tuples().all())
+    causes: dict[str, int] = {row[0]: row[1] for row in connection.execute(by_cause)}
     return Status(
         directory=directory,
         roots=tuple(path for _, path in roots(connection)),
