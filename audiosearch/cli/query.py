@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 import click
 
 from audiosearch.cli.common import Common, clock, common_options, fields_of, print_json, printable, styled
-from audiosearch.errors import UsageError
+from audiosearch.query.grammar import parse_span
 
 if TYPE_CHECKING:
     from audiosearch.types import Answer
-
-_TIME = r"(?:(?:\d+:)?\d+:)?\d+(?:\.\d*)?"
-_SPAN = re.compile(rf"(?P<file>.+)@(?P<start>{_TIME})-(?P<end>{_TIME})?")
 
 
 def parse_example(value: str) -> tuple[str, float | None, float | None]:
@@ -23,21 +19,9 @@ def parse_example(value: str) -> tuple[str, float | None, float | None]:
 
     A file of that whole name wins, so names that contain `@` work. Raises UsageError for a span that has no length.
     """
-    match = None if os.path.exists(value) else _SPAN.fullmatch(value)  # noqa: PTH110 - no Path: the name stays as given
-    if match is None:
+    if os.path.exists(value):  # noqa: PTH110 - no Path: the name stays as given
         return value, None, None
-    start, end = seconds_of(match["start"]), seconds_of(match["end"]) if match["end"] else None
-    if end is not None and end <= start:
-        raise UsageError(f"{value}: the span ends before it starts")
-    return match["file"], start, end
-
-
-def seconds_of(text: str) -> float:
-    """`90.5`, `1:30.5` and `0:01:30.5` are all 90.5 seconds."""
-    total = 0.0
-    for part in text.split(":"):
-        total = total * 60 + float(part)
-    return total
+    return parse_span(value)
 
 
 @click.command()
