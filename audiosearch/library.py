@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +49,12 @@ StrPath = str | os.PathLike[str]
 @dataclass(frozen=True, slots=True)
 class Models:
     """Where models come from; tests put a hand-computed one here. `describe(name)` must not need torch;
-    `load(name, device=..., dtype=...)` gives the embedder."""
+    `load(name, device=..., dtype=...)` gives the embedder; `other_devices(device)` says where else an ingest may load
+    it when `device` is what the user asked for."""
 
     describe: Callable[[str], ModelDescription]
     load: Callable[..., AudioTextEmbedder]
+    other_devices: Callable[[str | None], Sequence[str]] = lambda device: ()
 
 
 def _installed_models() -> Models:
@@ -65,7 +68,12 @@ def _installed_models() -> Models:
 
         return load_embedder(name, device=device, dtype=dtype)
 
-    return Models(describe, load)
+    def other_devices(device: str | None) -> Sequence[str]:
+        from audiosearch.embed.batching import other_devices
+
+        return other_devices(device)
+
+    return Models(describe, load, other_devices)
 
 
 class Library:
@@ -77,7 +85,7 @@ class Library:
         self._opening = threading.RLock()  # held to open or load what is not there yet
         self._reader: Store | None = None
         self._indexes: dict[int, LiveIndex] = {}
-        self._embedders: dict[str, AudioTextEmbedder] = {}
+        self._embedders: dict[tuple[str, str | None], AudioTextEmbedder] = {}  # by fingerprint and device
         self._descriptions: dict[str, ModelDescription] = {}
 
     @classmethod
@@ -336,6 +344,7 @@ class Library:
                 description,
                 lambda: self._embedder(description.name, description.fingerprint),
                 workers=workers or self.settings.workers,
+                other_embedders=lambda: self._further_loads(description),
                 limits=self.settings.limits,
                 progress=progress,
                 cancelled=cancelled,
@@ -464,6 +473,7 @@ class Library:
             or (like.window_seconds if like else WINDOW_SECONDS),
             hop_seconds=hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS),
             workers=workers or settings.workers,
+            other_embedders=lambda: self._further_loads(description),
             limits=settings.limits,
             **options,
         )
@@ -502,20 +512,26 @@ class Library:
                 self._descriptions[name] = self._models.describe(name)
             return self._descriptions[name]
 
-    def _embedder(self, name: str, fingerprint: str) -> AudioTextEmbedder:
-        """The model `name`, loaded once, checked to be the one that `fingerprint` names, for any thread."""
+    def _further_loads(self, description: ModelDescription) -> list[Callable[[], AudioTextEmbedder]]:
+        """How to load the model on each further device that an ingest may use."""
+        devices = self._models.other_devices(self.settings.device)
+        return [partial(self._embedder, description.name, description.fingerprint, device) for device in devices]
+
+    def _embedder(self, name: str, fingerprint: str, device: str | None = None) -> AudioTextEmbedder:
+        """The model `name`, loaded once a device, checked to be the one that `fingerprint` names, for any thread."""
         with self._opening:
-            if fingerprint not in self._embedders:
+            key = fingerprint, device
+            if key not in self._embedders:
                 from audiosearch.embed.shared import one_at_a_time
 
-                embedder = self._models.load(name, device=self.settings.device, dtype=self.settings.dtype)
+                embedder = self._models.load(name, device=device or self.settings.device, dtype=self.settings.dtype)
                 if embedder.fingerprint != fingerprint:
                     raise SpaceMismatch(
                         f"the model {name} is not the one whose vectors are stored (it has changed since): "
                         "run `audiosearch ingest` on the same folders again"
                     )
-                self._embedders[fingerprint] = one_at_a_time(embedder)
-            return self._embedders[fingerprint]
+                self._embedders[key] = one_at_a_time(embedder)
+            return self._embedders[key]
 
     def _embedder_of(self, space: Space) -> AudioTextEmbedder:
         # By the name asked for: the same weights may have another name on this machine than where they were ingested.

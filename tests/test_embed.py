@@ -1,7 +1,9 @@
 """The native embedder: rows in order, independent of their batch, the shared prefix equal to the plain path."""
 
+import copy
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from audiosearch.embed import alm2vec as module
 from audiosearch.embed.alm2vec import Alm2VecEmbedder
 from audiosearch.embed.batching import Placement
 from audiosearch.errors import ModelError, UsageError
+from audiosearch.model.assembly import ModelInputs
 from audiosearch.model.fingerprint import describe_model
 from audiosearch.model.weights import load
 
@@ -156,7 +159,7 @@ def test_a_generator_is_read_in_bounded_windows(embedder, monkeypatch):
     monkeypatch.setattr(module, "WINDOW_SECONDS", 4.0)
     made, most_waiting, done = 0, 0, 0
 
-    def count(self, items, plain=Alm2VecEmbedder._embed_window):
+    def count(self, items, plain=Alm2VecEmbedder._begin_window):
         nonlocal done, most_waiting
         most_waiting = max(most_waiting, made - done)
         done += len(items)
@@ -168,7 +171,7 @@ def test_a_generator_is_read_in_bounded_windows(embedder, monkeypatch):
             made += 1
             yield tone(440.0, seconds)
 
-    monkeypatch.setattr(Alm2VecEmbedder, "_embed_window", count)
+    monkeypatch.setattr(Alm2VecEmbedder, "_begin_window", count)
     assert len(embedder.embed_audio(stream())) == 16
     assert most_waiting == 5
 
@@ -232,3 +235,24 @@ def test_numbers_that_are_none_do_not_get_out(make, monkeypatch):
     )
     with pytest.raises(RuntimeError, match="not numbers"):
         make().embed_text(["rain"])
+
+
+def test_the_model_asks_its_device_nothing(parts):
+    """A question such as "how long is this row" would wait for all work before it; meta tensors have no answers."""
+    model, prompts = copy.deepcopy(parts[0]).to("meta"), parts[1]
+    prompt = prompts.encode(text=None, audio_tokens=50, instruction=None, task="document")
+    empty = partial(torch.empty, device="meta")
+    prefix = model.decoder.prefix(empty(prompt.prefix_length, dtype=torch.long))
+    ids = empty(2, len(prompt.ids) - prompt.prefix_length, dtype=torch.long)
+    for sizes in ([10 * RATE, 10 * RATE], [10 * RATE, 7 * RATE + 333]):
+        inputs = ModelInputs(ids, empty(2, dtype=torch.long), empty(2, 64, 1_001), torch.tensor(sizes))
+        assert model(inputs.to(torch.device("meta")), prefix).shape == (2, 24)
+
+
+def test_what_was_begun_first_can_be_finished_last(embedder):
+    sounds = clips((0.5, 2.0, 1.0))
+    assert not embedder.computes_beside
+    first, second = embedder.begin_audio(sounds), embedder.begin_audio(sounds[:1])
+    alone, rows = second(), first()
+    assert cosine(rows, embedder.embed_audio(sounds)).min() >= 1 - 1e-6
+    assert cosine(alone[0], rows[0]) >= 1 - 1e-5

@@ -97,6 +97,10 @@ def test_every_span_of_every_file_has_its_own_vector(store, sounds):
     assert summary.audio_seconds == pytest.approx(2.5 + 12 + 41, abs=0.01)
     assert summary.device == toy.HandEmbedder.placement and not summary.interrupted
     assert summary.space == store.default_space().spec.fingerprint
+    shares = summary.stages
+    assert shares is not None and summary.bottleneck in ("read", "decode", "load", "model", "store")
+    assert getattr(shares, summary.bottleneck) == max(getattr(shares, stage) for stage in shares.__slots__) <= 1.0
+    assert shares.decode > 0 and shares.model > 0 and shares.store > 0
 
 
 def test_batches_run_across_files(store, sounds):
@@ -132,6 +136,7 @@ def test_a_second_run_loads_no_model_and_starts_no_worker(store, sounds, monkeyp
     monkeypatch.setattr(workers, "DecodePool", lambda *_: pytest.fail("a worker pool was made"))
     again = ingest(store, toy.description(), no_model, [str(sounds)], window_seconds=10.0, hop_seconds=5.0)
     assert (again.files_seen, again.files_unchanged, again.files_indexed, again.device) == (2, 2, 0, None)
+    assert (again.stages, again.bottleneck) == (None, None)
 
 
 def test_a_copy_and_a_moved_tree_cost_nothing(store, sounds):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -76,6 +76,8 @@ class Alm2VecEmbedder:
         self._model = model.eval()
         self._decoder: TextDecoder = model.decoder
         self._device = torch.device(placement.device)
+        # What is copied and turned into mel here overlaps with the model's work on the batch before.
+        self._copies = torch.cuda.Stream(self._device) if self.computes_beside else None
         self._pad_id = prompts.pad_id
         self._max_tokens: int = model.config.text_config.max_position_embeddings
         # Clips of one length under one instruction have the same prompt.
@@ -110,25 +112,42 @@ class Alm2VecEmbedder:
     def embed_audio(
         self, clips: Iterable[Samples], *, instruction: str | None = None, task: Task = "document"
     ) -> Vectors:
-        return self._embed(((clip, None) for clip in clips), instruction, task)
+        return self.begin_audio(clips, instruction=instruction, task=task)()
+
+    @property
+    def computes_beside(self) -> bool:
+        return self._device.type == "cuda"
+
+    def begin_audio(
+        self, clips: Iterable[Samples], *, instruction: str | None = None, task: Task = "document"
+    ) -> Callable[[], Vectors]:
+        return self._begin(((clip, None) for clip in clips), instruction, task)
 
     def embed_text(self, texts: Iterable[str], *, instruction: str | None = None, task: Task = "document") -> Vectors:
-        return self._embed(((None, text) for text in texts), instruction, task)
+        return self._begin(((None, text) for text in texts), instruction, task)()
 
     def embed_audio_text(
         self, pairs: Iterable[tuple[Samples, str]], *, instruction: str | None = None, task: Task = "query"
     ) -> Vectors:
-        return self._embed(pairs, instruction, task)
+        return self._begin(pairs, instruction, task)()
 
-    def _embed(
+    def _begin(
         self, inputs: Iterable[tuple[Samples | None, str | None]], instruction: str | None, task: Task
-    ) -> Vectors:
+    ) -> Callable[[], Vectors]:
         items = self._items(inputs, instruction, task)
-        rows = [
-            self._embed_window(window)
-            for window in windows(items, lambda item: item.seconds, limit=WINDOW_SECONDS, count=WINDOW_ITEMS)
-        ]
-        return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+        done: list[Vectors] = []
+        last: Callable[[], Vectors] | None = None
+        for window in windows(items, lambda item: item.seconds, limit=WINDOW_SECONDS, count=WINDOW_ITEMS):
+            before, last = last, self._begin_window(window)
+            if before is not None:  # two at a time: a GPU's memory does not grow with the number of windows
+                done.append(before())
+
+        def rows() -> Vectors:
+            if last is None:
+                return np.empty((0, self.dim), dtype=np.float32)
+            return np.concatenate([*done, last()])
+
+        return rows
 
     def _items(
         self, inputs: Iterable[tuple[Samples | None, str | None]], instruction: str | None, task: Task
@@ -151,8 +170,8 @@ class Alm2VecEmbedder:
         return np.pad(clip, (0, short)) if short > 0 else clip
 
     @torch.inference_mode()
-    def _embed_window(self, items: Sequence[_Item]) -> Vectors:
-        """Rows of one window. They stay on the device until all of it is computed: a GPU never waits for a copy."""
+    def _begin_window(self, items: Sequence[_Item]) -> Callable[[], Vectors]:
+        """Start one window; what is returned waits for its rows. A GPU never waits for a copy, nor for us."""
         # Equal lengths need no mask in the encoder, which is half again as fast; so among equal token counts they go
         # side by side.
         by_samples = sorted(range(len(items)), key=lambda i: items[i].n_samples)
@@ -166,11 +185,31 @@ class Alm2VecEmbedder:
         ):
             order += [by_samples[i] for i in batch]
             computed.append(vectors)
-        rows = np.empty((len(items), self.dim), dtype=np.float32)
-        rows[order] = torch.cat(computed).cpu().numpy()
-        if not np.isfinite(rows).all():
-            raise RuntimeError(f"{self.name} on {self.placement} computed values that are not numbers")
-        return rows
+        fetched = self._fetch(torch.cat(computed))
+
+        def finish() -> Vectors:
+            rows = np.empty((len(items), self.dim), dtype=np.float32)
+            rows[order] = fetched()
+            if not np.isfinite(rows).all():
+                raise RuntimeError(f"{self.name} on {self.placement} computed values that are not numbers")
+            return rows
+
+        return finish
+
+    def _fetch(self, rows: Tensor) -> Callable[[], Vectors]:
+        """What waits for these rows, and not for anything begun later."""
+        if self._copies is None:
+            return lambda: rows.cpu().numpy()
+        here = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+        here.copy_(rows, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(self._device))
+
+        def wait() -> Vectors:
+            done.synchronize()
+            return here.numpy()
+
+        return wait
 
     def _prefix(self, items: Sequence[_Item]) -> SharedPrefix | None:
         """The instruction that `items` share, when it is known or worth a pass of its own."""
@@ -193,17 +232,29 @@ class Alm2VecEmbedder:
         skip = prefix.length if prefix else 0
         tokens = [item.ids[skip:] for item in items]
         longest = max(map(len, tokens))
-        ids = torch.tensor([[*row, *[self._pad_id] * (longest - len(row))] for row in tokens])
+        ids = self._ready(torch.tensor([[*row, *[self._pad_id] * (longest - len(row))] for row in tokens]))
+        lengths = self._ready(torch.tensor([len(row) for row in tokens]))
         clips = [item.samples for item in items if item.samples is not None]
-        mel, n_samples = self._mel(clips) if clips else (None, None)
-        inputs = ModelInputs(ids, torch.tensor([len(row) for row in tokens]), mel, n_samples)
-        return self._model(inputs.to(self._device), prefix)
+        if self._copies is None:
+            mel, n_samples = self._mel(clips) if clips else (None, None)
+        else:
+            # The model's stream waits for the mel; we do not.
+            current = torch.cuda.current_stream(self._device)
+            with torch.cuda.stream(self._copies):
+                mel, n_samples = self._mel(clips) if clips else (None, None)
+            current.wait_stream(self._copies)
+            if mel is not None:
+                mel.record_stream(current)
+        return self._model(ModelInputs(ids, lengths, mel, n_samples).to(self._device), prefix)
+
+    def _ready(self, tensor: Tensor) -> Tensor:
+        """On a GPU's behalf in memory that it can copy from by itself."""
+        return tensor.pin_memory() if self.computes_beside else tensor
 
     def _mel(self, clips: Sequence[Samples]) -> tuple[Tensor, Tensor]:
         """Right-padded log-mel (A, 64, T) on the device, each of its clip's own samples, and the clips' lengths."""
         sizes = [len(clip) for clip in clips]
-        pinned = self._device.type == "cuda"
-        samples = torch.zeros(len(clips), max(sizes), pin_memory=pinned)
+        samples = torch.zeros(len(clips), max(sizes), pin_memory=self.computes_beside)
         # Through NumPy: clips may be read-only, which torch.from_numpy warns of.
         for row, clip in zip(samples.numpy(), clips, strict=True):
             row[: len(clip)] = clip
@@ -211,4 +262,4 @@ class Alm2VecEmbedder:
         mel = samples.new_zeros(len(clips), features.N_MELS, features.n_frames(max(sizes)))
         for out, row, size in zip(mel, samples, sizes, strict=True):
             out[:, : features.n_frames(size)] = features.log_mel(row[:size])
-        return mel, torch.tensor(sizes)
+        return mel, self._ready(torch.tensor(sizes))

@@ -76,9 +76,8 @@ class AudioTextEmbedder(Protocol):
         ...
 
 
-@runtime_checkable
 class ComputesBeside(Protocol):
-    """An embedder whose device computes while its caller goes on, which an ingest makes use of."""
+    """What an embedder has beside the above if its device can compute while the caller goes on."""
 
     @property
     def computes_beside(self) -> bool:

@@ -57,6 +57,15 @@ def choose_device(device: str | None = None, dtype: str | None = None) -> Placem
     return Placement(device, dtype, reason)
 
 
+def other_devices(device: str | None = None) -> tuple[str, ...]:
+    """The CUDA devices beside the one that `choose_device` takes; none where the user said which one to use."""
+    import torch
+
+    if device or os.environ.get("AUDIOSEARCH_DEVICE") or not torch.cuda.is_available():
+        return ()
+    return tuple(f"cuda:{number}" for number in range(1, torch.cuda.device_count()))
+
+
 def _best_device(cuda_devices: int) -> tuple[str, str]:
     import torch
 

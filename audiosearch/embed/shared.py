@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from audiosearch.embed.base import AudioTextEmbedder
+    from audiosearch.embed.base import AudioTextEmbedder, ComputesBeside
     from audiosearch.types import Samples, Task, Vectors
 
 
@@ -33,6 +33,16 @@ class _OneAtATime:
     ) -> Vectors:
         with self._lock:
             return self._embedder.embed_audio(clips, instruction=instruction, task=task)
+
+    @property
+    def computes_beside(self) -> bool:
+        return getattr(self._embedder, "computes_beside", False)
+
+    def begin_audio(
+        self, clips: Iterable[Samples], *, instruction: str | None = None, task: Task = "document"
+    ) -> Callable[[], Vectors]:
+        with self._lock:
+            return cast("ComputesBeside", self._embedder).begin_audio(clips, instruction=instruction, task=task)
 
     def embed_text(self, texts: Iterable[str], *, instruction: str | None = None, task: Task = "document") -> Vectors:
         with self._lock:

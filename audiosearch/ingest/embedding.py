@@ -12,17 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosearch.embed.base import ComputesBeside
 from audiosearch.errors import ModelError, SpaceMismatch
 from audiosearch.types import ModelDescription, Samples, Vectors
 
 if TYPE_CHECKING:
-    from audiosearch.embed.base import AudioTextEmbedder
+    from audiosearch.embed.base import AudioTextEmbedder, ComputesBeside
 
 BATCH_CHUNKS = 64
 BATCH_SECONDS = 600.0
@@ -180,7 +179,7 @@ class _Device(Generic[Item]):
         An embedder that computes beside us gets the next part before the last one is waited for: its device is never
         idle while sound is copied or vectors are handed on.
         """
-        ahead = 1 if isinstance(embedder, ComputesBeside) and embedder.computes_beside else 0
+        ahead = 1 if getattr(embedder, "computes_beside", False) else 0
         begun: deque[tuple[Batch[Item], Callable[[], Vectors]]] = deque()
         size = FIRST_PART  # chunks a call; follows the model's speed
         since = time.perf_counter()
@@ -219,8 +218,8 @@ class _Device(Generic[Item]):
 
     def _begun(self, embedder: AudioTextEmbedder, part: Batch[Item], beside: bool) -> Callable[[], Vectors]:
         clips = [samples for _, samples in part]
-        if beside and isinstance(embedder, ComputesBeside):
-            return embedder.begin_audio(clips, instruction=self._instruction, task="document")
+        if beside:
+            return cast("ComputesBeside", embedder).begin_audio(clips, instruction=self._instruction, task="document")
         return partial(embedder.embed_audio, clips, instruction=self._instruction, task="document")
 
     def _checked(self, embedder: AudioTextEmbedder) -> AudioTextEmbedder:

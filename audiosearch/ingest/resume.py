@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -29,6 +29,7 @@ def resume(
     load_embedder: Callable[[], AudioTextEmbedder],
     *,
     workers: int | None = None,
+    other_embedders: Callable[[], Sequence[Callable[[], AudioTextEmbedder]]] = tuple,
     limits: Limits | None = None,
     progress: Callable[[IngestProgress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -62,6 +63,7 @@ def resume(
         hop_seconds=spec.hop_seconds,
         instruction=instruction,
         workers=workers,
+        other_embedders=other_embedders,
         limits=limits,
         progress=progress,
         cancelled=cancelled,

@@ -38,7 +38,8 @@ class ModelInputs:
             self.ids.to(device, non_blocking=True),
             self.lengths.to(device, non_blocking=True),
             move(self.mel),
-            move(self.n_samples),
+            # Stays where it is: it is read below, and a number on a GPU is there only once all work before it is done.
+            self.n_samples,
             self.heard,
             move(self.audio_tokens),
         )

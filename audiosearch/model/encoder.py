@@ -154,7 +154,7 @@ class AudioEncoder(nn.Module):
         x = self.init_bn(mel.to(dtype).unsqueeze(1).transpose(1, 2)).transpose(1, 2)
         frames = valid = own = None
         if n_samples is not None:
-            n_samples = n_samples.to(x.device).clamp(min=MIN_SAMPLES)
+            n_samples = n_samples.to(x.device, non_blocking=True).clamp(min=MIN_SAMPLES)
             frames = 1 + n_samples // HOP_LENGTH
             # What batch norm made of the padding must not reach a convolution.
             x = x * (torch.arange(x.shape[-1], device=x.device) < frames[:, None])[:, None, None, :]
