@@ -33,7 +33,7 @@ class Limits:
     min_speed: float = 1.0
     memory_mb: int = 1024  # of its decode process, beyond what that has when it starts
     max_hours: float = 240.0  # of sound
-    # Of sound, beyond the first hour; the leanest codecs take about ten bytes a second.
+    # Of sound, beyond the first ten minutes; the leanest codecs take about ten bytes a second.
     max_seconds_per_byte: float = 1.0
 
 

@@ -140,7 +140,7 @@ def mutants(seeds: Sequence[Path], folder: Path, count: int, seed: int) -> list[
     made = []
     for n in range(count):
         base, donor = n % len(seeds), int(rng.integers(len(seeds)))
-        kind = kinds[(n // len(seeds)) % len(kinds)]
+        kind = kinds[n % len(kinds)]
         data = bytearray(contents[base])
         MUTATIONS[kind](rng, data, contents[donor])
         if len(data) and rng.integers(5) == 0:  # two wrongs

@@ -26,7 +26,7 @@ except ImportError:  # Windows
 
 BEAT_SECONDS = 1.0
 _MB = 1_000_000
-_FREE_SECONDS = 3600.0  # of sound, from however few bytes
+_FREE_SECONDS = 600.0  # of sound, from however few bytes
 
 
 class Watch:
@@ -45,9 +45,9 @@ class Watch:
         if now - self._beat_at < BEAT_SECONDS:
             return
         self._beat_at = now
+        spent, least = now - self._started, self._limits.min_speed
         with self.waiting():
             self._sign()
-        spent, least = now - self._started, self._limits.min_speed
         if spent > self._limits.stall_seconds + (self._sound_seconds + self._size / _MB) / least:
             self._fail(
                 "too-slow",
