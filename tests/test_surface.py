@@ -73,7 +73,7 @@ def test_help_imports_nothing_heavy(argv: list[str]):
     assert not loaded & set(HEAVY)
 
 
-@pytest.mark.parametrize("command", ["ingest", "query", "status", "train", "evaluate", "doctor"])
+@pytest.mark.parametrize("command", ["ingest", "query", "status", "spaces", "train", "evaluate", "doctor"])
 def test_help_of_a_command_imports_nothing_heavy(command: str):
     loaded = imported_by(f"from audiosearch.cli import run; assert run([{command!r}, '--help']) == 0")
     assert not loaded & set(HEAVY)
