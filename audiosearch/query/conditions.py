@@ -30,6 +30,8 @@ from sqlalchemy import (
     cast,
     false,
     func,
+    literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -117,6 +119,8 @@ def _within(wanted: Within) -> ColumnElement[bool]:
 
 def _words(wanted: Words) -> ColumnElement[bool]:
     name, pattern = wanted.field, wanted.pattern
+    if pattern.is_anything and name in (None, "path", "name"):
+        return true()
     if name == "path":
         return _folder_fits(pattern)
     if name == "name":
@@ -176,8 +180,6 @@ def _liked(column: ColumnElement[str], pieces: Iterable[str]) -> list[ColumnElem
 
 
 def _path_fits(regex: str, pattern: Pattern) -> ColumnElement[bool]:
-    if pattern.is_anything:
-        return true()
     return and_(*_liked(cast(file.c.path, Text), pattern.pieces), _matches(file.c.path, regex))
 
 
@@ -196,7 +198,7 @@ def _folder_fits(pattern: Pattern) -> ColumnElement[bool]:
     middle = _glob(pieces, _OF_PATH)
     end = "" if pieces[-1][-1:] in ("", "/") else r"\Z" if pattern.is_whole else r"(?:/|\Z)"
     if is_absolute:
-        whole = cast(root.c.path.op("||")("/").op("||")(file.c.path), LargeBinary)
+        whole = cast(root.c.path.op("||")(literal_column("'/'")).op("||")(file.c.path), LargeBinary)
         in_root = select(root.c.id).where(root.c.id == file.c.root_id, _matches(whole, rf"(?s)\A/?{middle}{end}"))
         return in_root.correlate(file).exists()
     start = r"\A" if pattern.is_whole else "" if not pieces[0] else r"(?:\A|/)"

@@ -7,7 +7,7 @@
 
 The habits of sound librarians: `rock (hard, heavy) -pop*`. A word is found as a whole, without case, in the path below
 the root and in everything that a file says of itself; `field:` says where to look, `=` that the value is all there is.
-Numbers and dates take `>10`, `<=10`, `5-30s`, `2024-05..2024-07`: see `ranges.py`. What each field means: docs/query.md.
+Numbers and dates: see `ranges.py`. What each field means: docs/query.md.
 `conditions.py` makes a question to the catalogue of it.
 """
 
@@ -120,7 +120,7 @@ class Not:
     part: Filter
 
     def __str__(self) -> str:
-        return f"-{_bracketed(self.part, (AllOf, AnyOf))}"
+        return f"-{_bracketed(self.part, (AllOf, AnyOf, Not))}"
 
 
 @dataclass(frozen=True, slots=True)
