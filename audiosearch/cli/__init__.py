@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 import audiosearch
-from audiosearch.errors import AudioSearchError
+from audiosearch.errors import AudioSearchError, QuerySyntaxError
 
 # name -> (module, attribute, one line). In the order in which someone meets them.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -121,7 +121,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (AudioSearchError, OSError) as error:
         if os.environ.get("AUDIOSEARCH_TRACEBACK"):
             raise
-        return _complain(str(error))
+        code = _complain(str(error))
+        if isinstance(error, QuerySyntaxError):
+            click.echo("\n".join(f"  {line}" for line in error.drawing.split("\n")), err=True)
+        return code
     except (click.Abort, KeyboardInterrupt):
         click.echo("audiosearch: interrupted", err=True)
         return INTERRUPTED
