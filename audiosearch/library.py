@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -34,13 +34,14 @@ from audiosearch.types import (
     SpaceStatus,
     Status,
     StepProgress,
+    SyncSummary,
     Verification,
 )
 
 if TYPE_CHECKING:
     from audiosearch.embed.base import AudioTextEmbedder
     from audiosearch.index_cache import LiveIndex
-    from audiosearch.ingest.scan import Listed
+    from audiosearch.ingest.scan import Listed, Target
     from audiosearch.store.store import Store
 
 StrPath = str | os.PathLike[str]
@@ -247,6 +248,51 @@ class Library:
             summary = self._ingest(store, files, retry=True, workers=workers, progress=progress, cancelled=cancelled)
         return replace(summary, warnings=(*notes, *summary.warnings))
 
+    def sync(
+        self,
+        paths: Iterable[StrPath] = (),
+        *,
+        relocate: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        prune_all: bool = False,
+        workers: int | None = None,
+        progress: Callable[[IngestProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> SyncSummary:
+        """Bring the library in step with the folders that were ingested, or with what lies at or below `paths` in them.
+
+        New and changed files go into the default space, as `ingest` does it; files that moved keep their vectors; files
+        that are gone are removed, except of roots where that looks like a disk that is not mounted
+        (`SyncSummary.held_back`), unless with `prune_all`. `relocate`: whole roots that are elsewhere now, old path ->
+        new path. With `dry_run` nothing is written. Raises LibraryEmpty, UsageError, and what `ingest` raises.
+        """
+        from audiosearch.ingest import sync
+        from audiosearch.model.fingerprint import space_spec
+        from audiosearch.store.store import Store
+
+        chosen = [os.path.expanduser(os.fspath(path)) for path in paths]  # noqa: PTH111 - as above
+        with Store.open(self.directory, write=not dry_run) as store:
+            if dry_run:
+                description, window, hop = self._like_default(store)
+                space = store.space(
+                    space_spec(description, instruction=None, window_seconds=window, hop_seconds=hop).fingerprint
+                )
+                return sync.preview(
+                    store,
+                    space.id if space else 0,
+                    chosen,
+                    relocate=relocate,
+                    prune_all=prune_all,
+                    progress=progress,
+                    cancelled=cancelled,
+                )
+            ingest = partial(self._ingest, store, workers=workers, progress=progress, cancelled=cancelled)
+            summary = sync.sync(store, ingest, chosen, relocate=relocate, prune_all=prune_all)
+            if summary.files_removed:
+                assert summary.ingest is not None
+                self._save_indexes(store, summary.ingest)
+        return summary
+
     def query(
         self,
         text: str | None = None,
@@ -448,7 +494,7 @@ class Library:
     def _ingest(
         self,
         store: Store,
-        paths: Collection[str | Listed],
+        paths: Collection[str | Target | Listed],
         *,
         window_seconds: float | None = None,
         hop_seconds: float | None = None,
@@ -456,22 +502,17 @@ class Library:
         **options: Any,
     ) -> IngestSummary:
         """Run an ingest with what is not said as in the default space, and bring the indexes up to date."""
-        from audiosearch.chunk import HOP_SECONDS, WINDOW_SECONDS
         from audiosearch.ingest.pipeline import ingest
 
-        default = store.default_space()
-        like = default.spec if default else None
+        description, window, hop = self._like_default(store, window_seconds, hop_seconds)
         settings = self.settings
-        description = self._describe(settings.model or (like.model_name if like else DEFAULT_MODEL))
         summary = ingest(
             store,
             description,
             lambda: self._embedder(description.name, description.fingerprint),
             paths,
-            window_seconds=window_seconds
-            or settings.window_seconds
-            or (like.window_seconds if like else WINDOW_SECONDS),
-            hop_seconds=hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS),
+            window_seconds=window,
+            hop_seconds=hop,
             workers=workers or settings.workers,
             other_embedders=lambda: self._further_loads(description),
             limits=settings.limits,
@@ -479,6 +520,20 @@ class Library:
         )
         self._save_indexes(store, summary)
         return summary
+
+    def _like_default(
+        self, store: Store, window_seconds: float | None = None, hop_seconds: float | None = None
+    ) -> tuple[ModelDescription, float, float]:
+        """(model, window, hop) of an ingest: as given, else as set, else as in the default space."""
+        from audiosearch.chunk import HOP_SECONDS, WINDOW_SECONDS
+
+        default, settings = store.default_space(), self.settings
+        like = default.spec if default else None
+        return (
+            self._describe(settings.model or (like.model_name if like else DEFAULT_MODEL)),
+            window_seconds or settings.window_seconds or (like.window_seconds if like else WINDOW_SECONDS),
+            hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS),
+        )
 
     def _store(self) -> Store:
         with self._opening:

@@ -241,6 +241,47 @@ class IngestSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class MovedFile:
+    """A known file that is at another place now."""
+
+    before: str  # absolute
+    after: str  # absolute
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A root of which `sync` removed nothing, because its `gone` files may come back. `reason` is a short stable word:
+    missing, unreadable, other-disk, empty, many, empty-folder."""
+
+    root: str
+    reason: str
+    detail: str
+    gone: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSummary:
+    """What a `sync` found and did; with `ingest` None it was a dry run. Paths are absolute.
+
+    `again` are unchanged files that are read all the same: the space lacks them, or they failed. Of the `gone` ones
+    those of `held_back` roots are still in the library; `recordings_removed` are those that no file holds any more.
+    """
+
+    moved: tuple[MovedFile, ...]
+    new: tuple[str, ...]
+    changed: tuple[str, ...]
+    again: tuple[str, ...]
+    gone: tuple[str, ...]
+    held_back: tuple[HeldBack, ...]
+    files_unchanged: int
+    files_removed: int
+    recordings_removed: int
+    warnings: tuple[str, ...]
+    ingest: IngestSummary | None
+
+
+@dataclass(frozen=True, slots=True)
 class SpaceStatus:
     """One line of `status`. `recordings` are complete in the space; it is full when that equals `Status.recordings`."""
 
@@ -291,6 +332,22 @@ class Verification:
     vectors: int
     indexes: int  # index files compared with the shards
     bytes_read: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIndex:
+    """What `reindex` made of one space. `recall` is the share of the true ten best that the index finds, by kind of
+    query, at `effort`, its search knobs; both are empty for a kind that finds everything."""
+
+    space: str
+    kind: str
+    factory: str  # as FAISS calls it
+    vectors: int
+    bytes_on_disk: int
+    seconds: float
+    effort: dict[str, int] | None
+    recall: dict[str, float]
+    milliseconds: float | None  # of one query
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Results go to stdout, everything else to stderr. Only click is imported to answe
 imported when that command runs, and the one-line helps are written here. Errors are translated in one place, `run`.
 
 Exit codes: 0 good (query: hits) · 1 query: no hits; verify: problems; model verify: not as published · 2 error ·
-3 ingest or evaluate finished with failures · 130 Ctrl-C · 141 the reader of stdout is gone.
+3 ingest or evaluate finished with failures · 4 sync kept files of what may be a disk that is not mounted ·
+130 Ctrl-C · 141 the reader of stdout is gone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "ingest": ("audiosearch.cli.ingest", "ingest", "Index the sound of files and folders."),
     "query": ("audiosearch.cli.query", "query", "Find moments by words, by an example sound, or both."),
     "status": ("audiosearch.cli.status", "status", "Say what the library holds."),
+    "sync": ("audiosearch.cli.sync", "sync", "Follow the ingested folders: what is new, changed, moved or deleted."),
     "info": ("audiosearch.cli.info", "info", "Say what is known of a file: sound, tags, markers, time."),
     "retry": ("audiosearch.cli.retry", "retry", "Read files again that failed."),
     "spaces": (

@@ -97,7 +97,7 @@ def listed(paths: Iterable[str], roots: Collection[str]) -> list[Listed]:
     for path in paths:
         folder = os.path.dirname(path)  # noqa: PTH120 - a Path would normalise the name
         root = max((root for root in roots if is_inside(folder, root)), key=len, default=folder)
-        by_root[root].append(_relative(path, root))
+        by_root[root].append(relative(path, root))
     return [Listed(root, tuple(names)) for root, names in by_root.items()]
 
 
@@ -117,12 +117,12 @@ def targets(
     Raises:
         UsageError: a path does not exist, or is neither a file nor a directory.
     """
-    roots = {_absolute(root) for root in known_roots}
-    of_files = {_absolute(root) for root in unwalked}
-    never = frozenset(os.fsencode(_absolute(directory)) for directory in exclude)
+    roots = {absolute(root) for root in known_roots}
+    of_files = {absolute(root) for root in unwalked}
+    never = frozenset(os.fsencode(absolute(directory)) for directory in exclude)
     wanted: list[Target] = []
     for given in paths:
-        path = _absolute(given)
+        path = absolute(given)
         try:
             mode = Path(path).stat().st_mode
         except OSError as error:
@@ -137,7 +137,7 @@ def targets(
         of_files.discard(root)
         inner = [known for known in roots if known != path and is_inside(known, path)] if not is_file else []
         skip = never.union(map(os.fsencode, inner))
-        wanted.append(Target(root, _relative(path, root), is_file, skip))
+        wanted.append(Target(root, relative(path, root), is_file, skip))
         wanted.extend(Target(known, skip=skip - {os.fsencode(known)}) for known in inner)
     return list(dict.fromkeys(wanted))
 
@@ -227,7 +227,8 @@ def _join(directory: bytes, name: bytes) -> bytes:
     return os.path.join(directory, name) if directory and name else directory or name  # noqa: PTH118 - bytes
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
+    """`path` from the root of the file system, with its links as they are."""
     # Not resolve(): hits should show the path the user knows, not where its links lead.
     return os.path.abspath(path)  # noqa: PTH100
 
@@ -237,5 +238,6 @@ def is_inside(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
 
 
-def _relative(path: str, root: str) -> bytes:
+def relative(path: str, root: str) -> bytes:
+    """An absolute path inside a root as the path in it; empty for the root itself."""
     return b"" if path == root else os.fsencode(path)[len(os.fsencode(root.rstrip(os.sep))) + 1 :]

@@ -44,6 +44,15 @@ def forget_roots(connection: Connection, root_ids: Collection[int]) -> None:
     connection.execute(delete(root).where(root.c.id.in_(root_ids), *(~each for each in held)))
 
 
+def known_paths(connection: Connection, root_id: int) -> set[bytes]:
+    """The paths in a root that hold a file or a failure."""
+    return {
+        path
+        for table in (file, failure)
+        for path in connection.execute(select(table.c.path).where(table.c.root_id == root_id)).scalars()
+    }
+
+
 def files_of_sizes(connection: Connection, space_id: int, sizes: Collection[int]) -> list[KnownFile]:
     """Every known file, in whatever root, that has one of these sizes in bytes."""
     covered = and_(coverage.c.recording_id == file.c.recording_id, coverage.c.space_id == space_id)

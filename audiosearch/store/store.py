@@ -248,6 +248,11 @@ class Store:
         with self._write() as connection:
             places.forget_roots(connection, root_ids)
 
+    def known_paths(self, root_id: int) -> set[bytes]:
+        """The paths in a root that hold a file or a failure."""
+        with self._read() as connection:
+            return places.known_paths(connection, root_id)
+
     def files_of_sizes(self, space_id: int, sizes: Collection[int]) -> list[KnownFile]:
         """Every known file, in whatever root, that has one of these sizes in bytes."""
         with self._read() as connection:
