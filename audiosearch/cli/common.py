@@ -7,15 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from audiosearch.export.values import JSON_VERSION as JSON_VERSION
+from audiosearch.export.values import fields_of as fields_of
+
 if TYPE_CHECKING:
     from audiosearch.library import Library
-
-JSON_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +74,6 @@ def print_json(value: dict[str, Any], *, lines: bool = False) -> None:
     """One JSON object on stdout, in one line if it is one of several `lines`. ASCII only: lone surrogates of a
     non-UTF-8 name survive as escapes."""
     click.echo(json.dumps({"version": JSON_VERSION, **value}, indent=None if lines else 2))
-
-
-def fields_of(value: Any) -> dict[str, Any]:
-    """A dataclass as a dict, ready for JSON; of `Metadata`, the fields are lists of values by name."""
-    assert is_dataclass(value) and not isinstance(value, type)
-    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        plain = fields_of(value)
-        if type(value).__name__ == "Metadata":  # not imported: `types` needs NumPy
-            by_name: dict[str, list[str]] = {}
-            for each in value.fields:
-                by_name.setdefault(each.name, []).append(each.value)
-            plain["fields"] = by_name
-        return plain
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def printable(path: str) -> str:

@@ -243,7 +243,8 @@ def _literal_path(text: str) -> str:
         }
         encoded = sorted(os.fsencode(form).decode("latin-1") for form in forms)
         found.append("(?:" + "|".join(map(re.escape, encoded)) + ")")
-    return "".join(found)
+    # An accent after the last letter, where the name has letter and accent apart, makes another letter of it.
+    return "".join(found) + ("(?!\xcc|\xcd[\x80-\xaf])" if text[-1:].isalpha() else "")
 
 
 _OF_TEXT = _Alphabet(_literal_text, r"(?<![^\W\d_])", r"(?![^\W\d_])", r"[\W_]+")
