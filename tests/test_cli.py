@@ -183,6 +183,18 @@ def test_query_json_is_the_documented_schema(ingested: Path, capfd):
     assert (first["start_seconds"], first["end_seconds"]) == (0.0, 3.0)
 
 
+def test_info_says_what_is_known_of_a_file(ingested: Path, capfd):
+    assert run(["info", str(ingested / "hum.wav")]) == 0
+    printed = capfd.readouterr().out
+    assert printed.startswith(str(ingested / "hum.wav")) and "pcm_s16le in wav, 16,000 Hz, 1 channel" in printed
+    assert run(["info", str(ingested / "hum.wav"), str(ingested / "long.wav"), "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert [each["duration_seconds"] for each in answer["files"]] == [3.0, 80.0]
+    assert answer["files"][0]["metadata"]["fields"] == {} and len(answer["files"][0]["spaces"]) == 1
+    assert run(["info", str(ingested / "absent.wav")]) == 2
+    assert one_line(capfd.readouterr().err)
+
+
 def test_query_by_example_span_and_name_with_at_sign(ingested: Path, capfd):
     assert run(["query", "--audio", f"{ingested / 'long.wav'}@50-58", "-k", "1"]) == 0
     assert "long.wav" in capfd.readouterr().out

@@ -92,7 +92,7 @@ def rename(connection: Connection, names: Mapping[int, bytes]) -> None:
 
 def read(connection: Connection, file_ids: Collection[int]) -> dict[int, Metadata]:
     """The metadata of files, by id; without those of which nothing has been read."""
-    query = select(file.c.id, file.c.recorded_at, file.c.recorded_at_source, file.c.time_reference_samples)
+    query: Select[Any] = select(file.c.id, file.c.recorded_at, file.c.recorded_at_source, file.c.time_reference_samples)
     heads = list(select_in(connection, query.where(file.c.metadata_version.is_not(None)), file.c.id, file_ids))
     fields: dict[int, list[Field]] = defaultdict(list)
     query = select(field.c.id, field.c.file_id, field.c.name, field.c.value, field.c.source)
