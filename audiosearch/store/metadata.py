@@ -92,17 +92,21 @@ def rename(connection: Connection, names: Mapping[int, bytes]) -> None:
 
 def read(connection: Connection, file_ids: Collection[int]) -> dict[int, Metadata]:
     """The metadata of files, by id; without those of which nothing has been read."""
-    query: Select[Any] = select(file.c.id, file.c.recorded_at, file.c.recorded_at_source, file.c.time_reference_samples)
-    heads = list(select_in(connection, query.where(file.c.metadata_version.is_not(None)), file.c.id, file_ids))
+    query: Select[Any] = select(
+        file.c.id, file.c.recorded_at, file.c.recorded_at_source, file.c.time_reference_samples
+    ).where(file.c.metadata_version.is_not(None))
+    heads = list(select_in(connection, query, file.c.id, file_ids))
     fields: dict[int, list[Field]] = defaultdict(list)
-    query = select(field.c.id, field.c.file_id, field.c.name, field.c.value, field.c.source)
-    for _, file_id, *values in sorted(select_in(connection, query, field.c.file_id, file_ids)):
+    said: Select[Any] = select(field.c.id, field.c.file_id, field.c.name, field.c.value, field.c.source)
+    for _, file_id, *values in sorted(select_in(connection, said, field.c.file_id, file_ids)):
         fields[file_id].append(Field(*values))
     markers: dict[int, list[Marker]] = defaultdict(list)
-    query = select(
+    marked: Select[Any] = select(
         marker.c.id, marker.c.file_id, marker.c.start_seconds, marker.c.end_seconds, marker.c.label, marker.c.note
     )
-    for _, file_id, *values in sorted(select_in(connection, query, marker.c.file_id, file_ids), key=lambda row: row[0]):
+    for _, file_id, *values in sorted(
+        select_in(connection, marked, marker.c.file_id, file_ids), key=lambda row: row[0]
+    ):
         markers[file_id].append(Marker(*values))
     return {id_: Metadata(tuple(fields[id_]), tuple(markers[id_]), *rest) for id_, *rest in heads}
 
