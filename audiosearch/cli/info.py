@@ -49,6 +49,6 @@ def print_info(file: FileInfo) -> None:
             end = f"-{clock(marker.end_seconds)}" if marker.end_seconds is not None else ""
             text = " · ".join(filter(None, (marker.label, marker.note)))
             click.echo(f"  marker      {clock(marker.start_seconds)}{end} {printable(text)}".rstrip())
-    for name, text in (("warning", file.warning), ("failed", file.failure)):
-        if text:
-            click.echo(f"  {name:<11} {printable(text)}")
+    for name, trouble in (("warning", file.warning), ("failed", file.failure)):
+        if trouble:
+            click.echo(f"  {name:<11} {printable(trouble)}")
