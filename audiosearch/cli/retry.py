@@ -19,8 +19,8 @@ from audiosearch.errors import MediaError
 def retry(common: Common, paths: tuple[str, ...], cause: str | None, workers: int | None, as_json: bool) -> int:
     """Read files again that failed.
 
-    All of them, or those at or below PATH. An ingest tries again by itself what may have passed (an unreadable disk, say), and what has changed. This tries the
-    rest too: after a limit was raised, or with a newer version of FFmpeg.
+    All of them, or those at or below PATH. An ingest tries again by itself what may have passed (an unreadable disk,
+    say), and what has changed. This tries the rest too: after a limit was raised, or with a newer version of FFmpeg.
 
     Exit code: 0 all good, 2 after an error, 3 some still fail, 130 after Ctrl-C (what was done is kept).
     """
