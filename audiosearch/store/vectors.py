@@ -7,7 +7,7 @@ them off when it opens. Rows are unit vectors; fp16 rounding is undone to first 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -23,6 +23,7 @@ from audiosearch.types import Vectors
 
 SHARD_BYTES = 256 << 20  # a shard that has reached this size gets no further rows
 _ROW_TYPE = np.dtype("<f2")
+_BLOCK_ROWS = 256  # converted at a time: they stay in the processor's cache meanwhile
 _DAMAGED = "see `audiosearch verify`, or restore a backup"
 _GAP_BYTES = 16 << 10  # rows that lie closer than this are read in one go, with what is between them
 
@@ -37,17 +38,21 @@ def crc32c(data: bytes) -> int:
     return int(google_crc32c.value(data))
 
 
-def to_bytes(vectors: Vectors) -> bytes:
+def to_bytes(vectors: Vectors | Sequence[NDArray[np.floating]]) -> bytes:
     """The stored form of unit rows [n, dim].
 
     Raises:
         ValueError: a value is not finite or a row is not of length one.
     """
-    lengths = np.linalg.norm(vectors.astype(np.float32, copy=False), axis=1)
-    wrong = np.flatnonzero(~(np.abs(lengths - 1.0) < 0.01))
-    if wrong.size:
-        raise ValueError(f"vector {wrong[0]} of {len(vectors)} has length {lengths[wrong[0]]}, not 1")
-    return vectors.astype(_ROW_TYPE).tobytes()
+    stored = []
+    for first in range(0, len(vectors), _BLOCK_ROWS):
+        rows = np.asarray(vectors[first : first + _BLOCK_ROWS], np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        wrong = np.flatnonzero(~(np.abs(lengths - 1.0) < 0.01))
+        if wrong.size:
+            raise ValueError(f"vector {first + wrong[0]} of {len(vectors)} has length {lengths[wrong[0]]}, not 1")
+        stored.append(rows.astype(_ROW_TYPE))
+    return b"".join(stored)
 
 
 class Shards:

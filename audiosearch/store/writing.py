@@ -69,12 +69,12 @@ def commit(connection: Connection, shards: Shards, space_id: int, batch: CommitB
         LibraryError: the vectors could not be written.
     """
     recording_ids = _recordings(connection, batch)
-    chunk_ids = _chunks(connection, recording_ids, batch.chunks)
-    plan = _plan(connection, shards.dim, space_id, batch.chunks, chunk_ids)
+    chunk_ids, known = _chunks(connection, recording_ids, batch.chunks)
+    plan = _plan(connection, shards.dim, space_id, batch.chunks, chunk_ids, known)
     group = CommitGroup(connection, space_id)
     if plan.new:
         shard, first_row = shards.place(*_last_rows(connection, space_id))
-        data = to_bytes(np.stack(plan.new))
+        data = to_bytes(plan.new)
         shards.append(shard, first_row, data)
         group.appended(shard, first_row, len(plan.new), crc32c(data))
     else:
@@ -159,13 +159,16 @@ def _recording_ids(connection: Connection, hashes: Iterable[bytes]) -> dict[byte
     return dict(select_in(connection, query, recording.c.packet_hash, hashes))
 
 
-def _chunks(connection: Connection, recording_ids: dict[bytes, int], chunks: Sequence[ChunkRecord]) -> list[int]:
-    """Ids of the batch's chunks, in order; new ones are inserted, and one whose sound now differs is corrected."""
+def _chunks(
+    connection: Connection, recording_ids: dict[bytes, int], chunks: Sequence[ChunkRecord]
+) -> tuple[list[int], set[int]]:
+    """Ids of the batch's chunks, in order, and of those that were known; new ones are inserted, and one whose sound now
+    differs is corrected."""
     keys = [(recording_ids[each.packet_hash], each.start_seconds, each.end_seconds) for each in chunks]
     if len(set(keys)) != len(keys):
         raise ValueError("a batch has the same span of a recording twice")
     if not keys:
-        return []
+        return [], set()
     span = chunk.c.recording_id, chunk.c.start_seconds, chunk.c.end_seconds
     first, last = min(key[1] for key in keys), max(key[1] for key in keys)
     query = select(*span, chunk.c.id, chunk.c.chunk_hash, chunk.c.silent).where(
@@ -185,17 +188,22 @@ def _chunks(connection: Connection, recording_ids: dict[bytes, int], chunks: Seq
         # The one writer: what is above the highest id is what this insert made.
         before = connection.execute(select(func.max(chunk.c.id))).scalar() or 0
         insert_rows(connection, chunk, "recording_id start_seconds end_seconds chunk_hash silent", new)
-        made = connection.execute(select(*span, chunk.c.id).where(chunk.c.id > before)).fetchall()
-        ids.update(((a, b, c), id_) for a, b, c, id_ in made)
-    return [ids[key] for key in keys]
+        made = connection.execute(select(chunk.c.id).where(chunk.c.id > before).order_by(chunk.c.id)).fetchall()
+        ids.update((row[:3], id_) for row, (id_,) in zip(new, made, strict=True))
+    return [ids[key] for key in keys], {value[0] for value in known.values()}
 
 
 def _plan(
-    connection: Connection, dim: int, space_id: int, chunks: Sequence[ChunkRecord], chunk_ids: Sequence[int]
+    connection: Connection,
+    dim: int,
+    space_id: int,
+    chunks: Sequence[ChunkRecord],
+    chunk_ids: Sequence[int],
+    known: set[int],
 ) -> _Plan:
-    """Which chunks get a vector row, and which vectors must be written for them."""
+    """Which chunks get a vector row, and which vectors must be written for them. Only `known` chunks can have one."""
     query = select(vector.c.chunk_id).where(vector.c.space_id == space_id, vector.c.deleted_seq.is_(None))
-    alive = {row[0] for row in select_in(connection, query, vector.c.chunk_id, chunk_ids)}
+    alive = {row[0] for row in select_in(connection, query, vector.c.chunk_id, known)}
     wanting = [(id_, each) for id_, each in zip(chunk_ids, chunks, strict=True) if not each.silent and id_ not in alive]
     shared = {each.chunk_hash for _, each in wanting if each.vector is None}
     stored = reading.stored_places(connection, space_id, shared)
