@@ -164,6 +164,8 @@ def _faults(store: Store, space: Space, path: Path) -> tuple[str | None, str | N
     """(why a generation is of no use, what is wrong with it)."""
     try:
         manifest = generations.read_manifest(path)
+    except FileNotFoundError:
+        return "half removed, or half made, when a crash came", None
     except (OSError, ValueError) as error:
         return None, f"its manifest cannot be read ({error})"
     if manifest.space != space.spec.fingerprint or manifest.dim != space.spec.dim:

@@ -290,7 +290,7 @@ class Library:
             summary = sync.sync(store, ingest, chosen, relocate=relocate, prune_all=prune_all)
             if summary.files_removed:
                 assert summary.ingest is not None
-                self._save_indexes(store, summary.ingest)
+                summary = replace(summary, ingest=self._save_indexes(store, summary.ingest))
         return summary
 
     def query(
@@ -395,7 +395,7 @@ class Library:
                 progress=progress,
                 cancelled=cancelled,
             )
-            self._save_indexes(store, summary)
+            summary = self._save_indexes(store, summary)
         if store.journal_note:
             summary = replace(summary, warnings=(store.journal_note, *summary.warnings))
         return summary
@@ -518,8 +518,9 @@ class Library:
             limits=settings.limits,
             **options,
         )
-        self._save_indexes(store, summary)
-        return summary
+        if store.journal_note:
+            summary = replace(summary, warnings=(store.journal_note, *summary.warnings))
+        return self._save_indexes(store, summary)
 
     def _like_default(
         self, store: Store, window_seconds: float | None = None, hop_seconds: float | None = None
@@ -553,12 +554,20 @@ class Library:
                 self._indexes[space.id] = open_index(self._store(), space)
             return self._indexes[space.id]
 
-    def _save_indexes(self, store: Store, summary: IngestSummary) -> None:
+    def _save_indexes(self, store: Store, summary: IngestSummary) -> IngestSummary:
+        """The summary, with a warning for an index that could not be saved: everything is in the store."""
         # Who pressed Ctrl-C should not wait: the index is a cache, and a reader catches up on what was not saved.
         from audiosearch import index_cache
+        from audiosearch.store.faults import disk_faults
 
+        warnings = list(summary.warnings)
         for space in [] if summary.interrupted else store.spaces():
-            index_cache.save_generation(store, space)
+            try:
+                with disk_faults(self.directory):
+                    index_cache.save_generation(store, space)
+            except LibraryError as error:
+                warnings.append(f"an index was not saved, so queries begin more slowly: {error}")
+        return replace(summary, warnings=tuple(warnings))
 
     def _describe(self, name: str) -> ModelDescription:
         # Once per model: the weights are hashed for it. A model that is replaced meanwhile counts for the next Library.

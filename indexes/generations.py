@@ -65,7 +65,13 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def remove(path: Path) -> None:
-    """Take a generation away. For the holder of the writer lock."""
+    """Take a generation away, manifest first: whatever is left by a crash, or a power cut, is no generation any more.
+
+    For the holder of the writer lock.
+    """
+    with suppress(OSError):
+        (path / "manifest.json").unlink()
+        _sync(path)
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -104,7 +110,10 @@ def save(directory: Path, index: VectorIndex, *, space: str, commit_seq: int, co
     aside = directory / f"building-{name}"
     aside.mkdir()
     file = aside / "index.faiss"
-    index.save(file)
+    try:
+        index.save(file)
+    except RuntimeError as error:  # FAISS's
+        raise OSError(f"{file} could not be written: {error}") from error
     _sync(file)
     manifest = Manifest(
         space=space,
@@ -123,7 +132,7 @@ def save(directory: Path, index: VectorIndex, *, space: str, commit_seq: int, co
     aside.rename(directory / name)
     _sync(directory)
     for number in numbers[:-1]:
-        shutil.rmtree(directory / f"gen-{number:06d}", ignore_errors=True)
+        remove(directory / f"gen-{number:06d}")
     return directory / name
 
 

@@ -1,4 +1,4 @@
-"""Backup and restore: one moment of a library, taken in use, only what is new, and nothing lost on any way it can end."""
+"""Backup and restore: one moment of a library in use, only what is new, and nothing lost however it ends."""
 
 from __future__ import annotations
 
@@ -85,7 +85,10 @@ def test_the_second_backup_copies_what_is_new(library: Path, tmp_path: Path, mon
     write(library, 3, 4)
     seen = []
     copied = backups.backup(library, tmp_path / "backup", seen.append)
-    assert copied.bytes_kept == 12 * ROW and [each.done for each in seen if each.step == "vectors"] == [4 * ROW, 8 * ROW]
+    assert copied.bytes_kept == 12 * ROW and [each.done for each in seen if each.step == "vectors"] == [
+        4 * ROW,
+        8 * ROW,
+    ]
     assert len(list((tmp_path / "backup/vectors/space-one").iterdir())) == 2
     holds(tmp_path / "backup", 0, 1, 2, 3, 4)
     assert backups.backup(library, tmp_path / "backup").bytes_kept == 20 * ROW

@@ -99,6 +99,8 @@ def connect_reader(database: Path) -> sqlite3.Connection:
             return _probed(_connect(f"{uri}?mode=ro"))
         except sqlite3.OperationalError as error:
             problem = error
+        if "readonly" in str(problem) and _roll_back(database):
+            continue
         if not database.exists():
             raise LibraryNotFound(f"{database.parent}: no library here; make one with `audiosearch ingest FOLDER`")
         if not os.access(database.parent, os.W_OK) and _log_size(database) == 0:
@@ -143,6 +145,18 @@ def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _roll_back(database: Path) -> bool:
+    """Undo a transaction that a crash cut off, where there is no write-ahead log: whoever may only read cannot."""
+    if not database.with_name(database.name + "-journal").exists() or not os.access(database.parent, os.W_OK):
+        return False
+    connection = _connect(f"file:{quote(os.fsencode(database))}?mode=rw")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    finally:
+        connection.close()
+    return True
 
 
 def _log_size(database: Path) -> int:

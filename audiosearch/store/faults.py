@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from audiosearch.errors import LibraryError
@@ -43,7 +43,7 @@ def database_fault(database: Path, error: sqlite3.Error) -> LibraryError | None:
     text = str(error)
     for begins, meaning in _DATABASE:
         if text.startswith(begins):
-            return LibraryError(_said(database, meaning, text))
+            return LibraryError(_said(database, _looked_up(database, meaning), text))
     return None
 
 
@@ -54,6 +54,18 @@ def disk_faults(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         raise os_fault(path, error) from error
+
+
+def _looked_up(database: Path, meaning: str) -> str:
+    """SQLite calls everything that goes wrong under way an I/O error; the file system may know more."""
+    if meaning == "gone" and hasattr(os, "statvfs"):
+        with suppress(OSError):
+            about = os.statvfs(database.parent)
+            if about.f_flag & os.ST_RDONLY:
+                return "read-only"
+            if about.f_blocks and not about.f_bavail:
+                return "full"
+    return meaning
 
 
 def _said(path: str | os.PathLike[str], meaning: str, reason: str) -> str:
