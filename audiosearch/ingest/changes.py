@@ -143,8 +143,6 @@ def _take_moves(
         match.file.news = "again"
         if match.known.done:
             del left[id(match.file)]
-            if match.move.is_renamed:  # a name says things too
-                findings.undescribed.append(match.file)
     findings.changed = list(left.values())
 
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from audiosearch.ingest import scan
 from audiosearch.ingest.volumes import Volumes, is_other
 from audiosearch.store.records import FileMove, KnownFile, Root
 
 if TYPE_CHECKING:
     from audiosearch.ingest.changes import File
+
+
+_SEPARATOR = os.fsencode(os.sep)
 
 
 class Match(NamedTuple):
@@ -32,8 +33,7 @@ class Match(NamedTuple):
     @property
     def move(self) -> FileMove:
         """What the store has to be told."""
-        is_renamed = not self.stayed and _name(self.known.path) != _name(self.file.path)
-        return FileMove(self.known.id, self.file.root_id, self.file.path, self.file.stat[2], is_renamed)
+        return FileMove(self.known.id, self.file.root_id, self.file.path, self.file.stat[2])
 
 
 def find_moves(
@@ -60,6 +60,7 @@ class _Finder:
     def __init__(self, known: Iterable[KnownFile], roots: Iterable[Root]) -> None:
         self.known = list(known)
         self._roots: Mapping[int, Root] = {root.id: root for root in roots}
+        self._prefixes = {root.id: os.fsencode(root.path.rstrip(os.sep) + os.sep) for root in self._roots.values()}
         self._volumes = Volumes()
         self._taken: set[int] = set()
         self._by_stat: dict[tuple[int, int, int], list[KnownFile]] = defaultdict(list)
@@ -71,7 +72,8 @@ class _Finder:
     def match(self, file: File) -> KnownFile | None:
         """The known file that this one is, each given out once; best one of the same name."""
         candidates = [each for each in self._by_stat.get(file.stat, ()) if each.id not in self._taken]
-        candidates.sort(key=lambda each: _name(each.path) != _name(file.path))
+        if len(candidates) > 1:
+            candidates.sort(key=lambda each: _name(each.path) != _name(file.path))
         found = next((each for each in candidates if self._is_moved(each, file)), None)
         if found is not None:
             self._taken.add(found.id)
@@ -79,14 +81,14 @@ class _Finder:
 
     def absolute(self, known: KnownFile) -> str:
         """Where a known file was."""
-        return scan.absolute_path(self._roots[known.root_id].path, known.path)
+        return os.fsdecode(self._prefixes[known.root_id] + known.path)
 
     def _is_moved(self, known: KnownFile, file: File) -> bool:
         before = self.absolute(known)
         if before == file.absolute:  # its folder became a root of its own
             return True
         is_told_apart = _name(known.path) == _name(file.path) or len(self._inodes[known.stat[:2]]) == 1
-        volume = self._volumes.of(os.path.dirname(file.absolute))  # noqa: PTH120 - a Path would normalise the name
+        volume = self._volumes.of(file.absolute.rpartition(os.sep)[0] or os.sep)
         return (
             is_told_apart
             and file.stat[2] != 0
@@ -99,7 +101,7 @@ class _Finder:
 def _has_left(before: str, known: KnownFile) -> bool:
     """Whether the known file is certainly no longer where it was; a hard link beside it is a copy."""
     try:
-        found = Path(before).stat()
+        found = os.stat(before)  # noqa: PTH116 - a Path takes longer to make than this to answer
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
@@ -108,4 +110,4 @@ def _has_left(before: str, known: KnownFile) -> bool:
 
 
 def _name(path: bytes) -> bytes:
-    return path.rpartition(os.sep.encode())[2]
+    return path.rpartition(_SEPARATOR)[2]

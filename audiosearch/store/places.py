@@ -101,9 +101,6 @@ def move_files(connection: Connection, space_id: int, moves: Sequence[FileMove])
             .values(root_id=bindparam("root"), path=bindparam("to"), inode=bindparam("number")),
             [{"of": m.file_id, "root": m.root_id, "to": m.path, "number": signed(m.inode)} for m in moves],
         )
-    renamed = [{"of": each.file_id} for each in moves if each.is_renamed]
-    if renamed:
-        connection.execute(update(file).where(file.c.id == bindparam("of")).values(metadata_version=None), renamed)
     forget(connection, CommitGroup(connection, space_id), let_go)
 
 

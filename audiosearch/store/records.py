@@ -57,14 +57,12 @@ class KnownFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileMove:
-    """A known file that is at another place now; `inode` is its number there. `is_renamed`: under another name, which
-    may say other things of it."""
+    """A known file that is at another place now; `inode` is its number there."""
 
     file_id: int
     root_id: int
     path: bytes
     inode: int
-    is_renamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
