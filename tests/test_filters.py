@@ -472,7 +472,10 @@ def test_fuzzed_filters_are_read_or_refused_with_a_position(catalogue: Catalogue
     assert 80 < read < 700
 
 
-def test_the_vectors_that_may_be_found(catalogue: Catalogue):
+@pytest.mark.parametrize("few", [0, 2000])
+def test_the_vectors_that_may_be_found(catalogue: Catalogue, few: int, monkeypatch: pytest.MonkeyPatch):
+    """By either way: from a few recordings to their vectors, or through all vectors."""
+    monkeypatch.setattr(conditions, "_FEW", few)
     with catalogue.store.connected() as connection:
         every = conditions.vector_ids(connection, parse_filter("*"), catalogue.space.id)
         assert len(every) == 2 * len({item.recording for item in ITEMS})

@@ -15,14 +15,13 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if type(value).__name__ == "Metadata":  # not imported: `types` needs NumPy
+        by_name: dict[str, list[str]] = {}
+        for each in value.fields:
+            by_name.setdefault(each.name, []).append(each.value)
+        return {**fields_of(value), "fields": by_name}
     if is_dataclass(value):
-        plain = fields_of(value)
-        if type(value).__name__ == "Metadata":  # not imported: `types` needs NumPy
-            by_name: dict[str, list[str]] = {}
-            for each in value.fields:
-                by_name.setdefault(each.name, []).append(each.value)
-            plain["fields"] = by_name
-        return plain
+        return fields_of(value)
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value

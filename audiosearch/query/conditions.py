@@ -17,6 +17,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ _RANGED = {
     "channels": recording.c.channels,
 }
 _OF_RECORDING = {"container": recording.c.container, "codec": recording.c.codec}
-_IN_LIST = 500
+_IN_LIST, _FEW = 500, 2000
+_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # accents with their letters, and apart
 _LIKED = re.compile(r"[\x21-\x7e]+")  # what LIKE compares without case, as we do
 
 
@@ -80,15 +82,20 @@ def vector_ids(
     connection: Connection, filter_: Filter, space_id: int, *, labelled: Labelled | None = None
 ) -> NDArray[np.int64]:
     """Ids of the space's vectors that a search under the filter may find, ascending."""
+    fitting = recordings(filter_, labelled=labelled)
     query = (
         select(vector.c.id)
         .join(chunk, chunk.c.id == vector.c.chunk_id)
         .where(vector.c.space_id == space_id, vector.c.deleted_seq.is_(None))
-        .where(chunk.c.recording_id.in_(recordings(filter_, labelled=labelled)))
     )
-    found = np.fromiter(connection.execute(query).scalars(), np.int64)
-    found.sort()
-    return found
+    # Given a question SQLite would look at every vector of the space; given few ids it begins with those.
+    few = connection.execute(fitting.limit(_FEW + 1)).scalars().all()
+    if len(few) <= _FEW:
+        wanted = [chunk.c.recording_id.in_(few[at : at + _IN_LIST]) for at in range(0, len(few), _IN_LIST)]
+    else:
+        wanted = [chunk.c.recording_id.in_(fitting)]
+    found = [id_ for condition in wanted for id_ in connection.execute(query.where(condition)).scalars()]
+    return np.sort(np.array(found, np.int64))
 
 
 def places(
@@ -107,7 +114,8 @@ def places(
 
 def _within(wanted: Within) -> ColumnElement[bool]:
     column = file.c.recorded_at if wanted.field == "date" else _RANGED[wanted.field]
-    bounds, limits = wanted.bounds, [column.is_not(None)]
+    bounds = wanted.bounds
+    limits: list[ColumnElement[bool]] = [column.is_not(None)]
     if bounds.low is not None:
         limits.append(column > bounds.low if bounds.low_open else column >= bounds.low)
     if bounds.high is not None:
@@ -238,8 +246,7 @@ def _literal_path(text: str) -> str:
             found.append(f"[{char.lower()}{char.upper()}]" if char.isalpha() else re.escape(char))
             continue
         forms = {
-            unicodedata.normalize(form, case)
-            for form, case in product(("NFC", "NFD"), (char, char.lower(), char.upper()))
+            unicodedata.normalize(form, case) for form, case in product(_FORMS, (char, char.lower(), char.upper()))
         }
         encoded = sorted(os.fsencode(form).decode("latin-1") for form in forms)
         found.append("(?:" + "|".join(map(re.escape, encoded)) + ")")

@@ -136,8 +136,9 @@ def _date(text: str) -> _Point | None:
     if match is None:
         return None
     parts = [int(part) for part in match.groups() if part is not None]
+    year, month, day, hour, minute, second = parts + [1, 1, 0, 0, 0][len(parts) - 1 :]
     try:
-        start = datetime(*[*parts, 1, 1][: max(3, len(parts))])
+        start = datetime(year, month, day, hour, minute, second)
     except ValueError:
         return None
     # As much of "2024-05-03T05:30:00" as was written.
