@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from audiosearch.types import IngestSummary
 
 FINISHED_WITH_FAILURES = 3
+BOTTLENECKS = {
+    "read": "reading the files",
+    "decode": "decoding",
+    "load": "loading the model",
+    "model": "the model",
+    "store": "writing to the library",
+}
 
 
 @click.command()
@@ -162,6 +169,10 @@ def print_summary(summary: IngestSummary) -> None:
         )
     if summary.device:
         click.echo(f"      on {summary.device}")
+    if summary.stages and summary.bottleneck:
+        busy = fields_of(summary.stages)
+        shares = ", ".join(f"{stage} {share:.0%}" for stage, share in busy.items() if stage != "load" or share >= 0.01)
+        click.echo(f"      slowest: {BOTTLENECKS[summary.bottleneck]}; busy: {shares}")
 
 
 @contextlib.contextmanager
