@@ -10,29 +10,48 @@ What is owed beyond the signatures:
   and beside any other vectors: candidates are scored again by `rescore`, whatever the engine's arithmetic. Where fewer
   than k vectors can be found the row ends in id -1 with score -inf; k may exceed the number of vectors.
 - With `allowed`, only those ids can be found, and they are found as if they were alone in the index.
-- An exact kind finds the true best k, ties at the end of the row decided by id as well.
-- `ids` are those that are in it, ascending; `vectors` gives rows by id as the index holds them, rounded or not.
+- An exact kind finds the true best k, ties at the end of the row decided by id as well. The others may miss some, but
+  not the number: who asks for k gets k if there are k. How many they miss is measured (`tune`) and kept with the index.
+- A filter that leaves few rows (`is_few`) is an exact scan of just those, for every kind: what searches a part of the
+  index loses recall under filters.
+- A kind that keeps codes only (`needs_rows`) is given a `RowSource`, from which it scores its candidates again.
+- `ids` are those that are in it, ascending; `vectors` gives rows by id as the index holds them, no further from the
+  full ones than a cosine of 1 - `rounding`.
 - `save` writes one file; the kind's `load` of it answers every search alike, or raises `ValueError` for a file that is
   not whole. Nothing here is safe to use from two threads while one adds or removes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float32]
+RowSource = Callable[[Ids], Rows]  # full unit rows [n, dim] by id, from wherever the caller keeps them
+
+EXACT_ROWS, EXACT_SHARE = 50_000, 0.05  # a filter that leaves fewer rows, or a smaller part, is scanned exactly
+# Two float32 sums of up to some thousand products of a unit vector's parts differ by less than this.
+SUM_ROUNDING = 1e-5
+_EXTRA = 16  # candidates beyond k asked for at first; ties at the end of the row may need more
+_BLOCK = 16_384  # rows scanned at a time
 
 
 class VectorIndex(Protocol):
     """One index over (id, unit vector) pairs."""
 
+    kind: str  # its name, as in `generations.KINDS`
     dim: int
-    factory: str  # the FAISS factory string, or its like
+    rounding: float
+
+    @property
+    def factory(self) -> str:
+        """The FAISS factory string, or its like."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -64,3 +83,77 @@ def best(scores: Rows, ids: Ids, k: int) -> tuple[Rows, Ids]:
     best_scores, best_ids = np.full(k, -np.inf, np.float32), np.full(k, -1, np.int64)
     best_scores[: len(order)], best_ids[: len(order)] = scores[order], ids[order]
     return best_scores, best_ids
+
+
+def nothing(queries: Rows, k: int) -> tuple[Rows, Ids]:
+    """The answer to queries [q, dim] where there is nothing to find."""
+    return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+
+
+def is_few(n_allowed: int, total: int) -> bool:
+    """Whether a filter leaves so few of `total` rows that they are scanned one by one."""
+    return n_allowed < EXACT_ROWS or n_allowed < EXACT_SHARE * total
+
+
+def scan(queries: Rows, ids: Ids, rows: RowSource, k: int) -> tuple[Rows, Ids]:
+    """The exact best k of `ids` for each of queries [q, dim]."""
+    scores, found = nothing(queries, k)
+    rough = np.empty((len(queries), len(ids)), np.float32)
+    for first in range(0, len(ids), _BLOCK):
+        np.matmul(queries, rows(ids[first : first + _BLOCK]).T, out=rough[:, first : first + _BLOCK])
+    for row, query in enumerate(queries):
+        near = np.arange(len(ids))
+        if len(ids) > k:
+            last = np.partition(rough[row], len(ids) - k)[len(ids) - k]
+            near = np.flatnonzero(rough[row] >= last - SUM_ROUNDING)
+        scores[row], found[row] = best(rescore(query, rows(ids[near])), ids[near], k)
+    return scores, found
+
+
+def settle(
+    rough_search: Callable[[Rows, int], tuple[Rows, Ids]],
+    queries: Rows,
+    k: int,
+    total: int,
+    rows: RowSource,
+    rounding: float = SUM_ROUNDING,
+) -> tuple[Rows, Ids]:
+    """The exact best k of `total` rows by a search whose scores are wrong by up to `rounding`.
+
+    `rough_search` gives scores and ids of the best n of each query. It is asked for more until what it left out cannot
+    matter, and everything it gave is scored again.
+    """
+    scores, ids = nothing(queries, k)
+    pending, wanted = np.arange(len(queries)), k + _EXTRA
+    while len(pending) and total:
+        wanted = min(wanted, total)
+        rough, found = rough_search(queries[pending], wanted)
+        open_ended = []
+        for row, query in enumerate(pending):
+            here = found[row][found[row] >= 0]
+            # Whatever was left out scores at most rough[-1]; it can matter only if that is near the k-th.
+            if len(here) == wanted < total and rough[row, k - 1] - rough[row, -1] <= rounding:
+                open_ended.append(query)
+            elif len(here):
+                scores[query], ids[query] = best(rescore(queries[query], rows(here)), here, k)
+        pending, wanted = np.array(open_ended, np.int64), wanted * 4
+    return scores, ids
+
+
+def selector(allowed: Ids) -> Any:
+    """A FAISS selector of those ids: a bit for each number up to the last if they are dense enough, else a hash set."""
+    import faiss
+
+    if len(allowed) and int(allowed.min()) >= 0 and int(allowed.max()) < 256 * len(allowed):
+        members = np.zeros(int(allowed.max()) + 1, bool)
+        members[allowed] = True
+        return faiss.IDSelectorBitmap(np.packbits(members, bitorder="little"))
+    return faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
+
+
+def those_in(allowed: Ids, known: Ids) -> Ids:
+    """The ids of `allowed` that are in `known`, which is ascending; each once, ascending."""
+    wanted = np.unique(np.asarray(allowed, np.int64))
+    if not len(known):
+        return wanted[:0]
+    return wanted[known[np.minimum(np.searchsorted(known, wanted), len(known) - 1)] == wanted]

@@ -14,14 +14,45 @@ import os
 import shutil
 import zlib
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from audiosearch.indexes.base import VectorIndex
+import numpy as np
+
+from audiosearch.indexes.approximate import ApproximateIndex
+from audiosearch.indexes.base import Rows, RowSource, VectorIndex
 from audiosearch.indexes.flat import FlatIndex
+from audiosearch.indexes.hnsw import HnswIndex
+from audiosearch.indexes.ivf import IvfIndex, IvfSq8Index
+from audiosearch.indexes.pq import IvfPqIndex
+from audiosearch.indexes.spec import Effort
+from audiosearch.indexes.tune import Measured
 
 FORMAT = 1
-_KINDS = {FlatIndex.factory: FlatIndex}
+APPROXIMATE: dict[str, type[ApproximateIndex]] = {
+    each.kind: each for each in (HnswIndex, IvfIndex, IvfSq8Index, IvfPqIndex)
+}
+KINDS = (FlatIndex.kind, *APPROXIMATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """How an index came to be, which later generations of it keep: adding vectors is not building."""
+
+    mark: str = ""  # another one for each time an index is built; empty for what needs no building
+    wanted: str = "auto"  # the kind asked for
+    trained_on: int = 0  # how many vectors there were then
+    seconds: float = 0.0
+    effort: dict[str, int] | None = None  # `spec.Effort`
+    recall: dict[str, float] = field(default_factory=dict)  # measured then, see `tune.Measured`
+
+    @classmethod
+    def of(cls, mark: str, wanted: str, trained_on: int, seconds: float, measured: Measured | None) -> Built:
+        """From a measurement, or without one for an exact kind."""
+        if measured is None:
+            return cls(mark, wanted, trained_on, seconds)
+        return cls(mark, wanted, trained_on, seconds, asdict(measured.effort), measured.recall)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +71,8 @@ class Manifest:
     engine: str  # the library that wrote the file, with its version
     size: int  # bytes of index.faiss
     crc32: int
+    kind: str = FlatIndex.kind
+    built: Built = Built()
     format: int = FORMAT
 
 
@@ -56,10 +89,13 @@ def read_manifest(path: Path) -> Manifest:
         ValueError: it is not one, or of a kind this program does not know.
     """
     try:
-        manifest = Manifest(**json.loads((path / "manifest.json").read_text(encoding="utf-8")))
-    except TypeError as error:
+        values = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        manifest = Manifest(**{**values, "built": Built(**values.get("built", {}))})
+        if manifest.built.effort is not None:
+            Effort(**manifest.built.effort)
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"{path / 'manifest.json'} is not a manifest: {error}") from error
-    if manifest.format != FORMAT or manifest.factory not in _KINDS:
+    if manifest.format != FORMAT or manifest.kind not in KINDS:
         raise ValueError(f"{path} is of a kind this audiosearch does not know")
     return manifest
 
@@ -86,19 +122,30 @@ def manifests(directory: Path, space: str) -> list[tuple[Path, Manifest]]:
     return found
 
 
-def load(path: Path, manifest: Manifest) -> VectorIndex | None:
-    """The index of a generation, or None if it is not what its manifest says (or has just been removed)."""
+def make(kind: str, dim: int, sample: Rows, count: int, rows: RowSource) -> VectorIndex:
+    """An empty index of a kind, trained with `sample` [n, dim] for about `count` vectors."""
+    return FlatIndex(dim) if kind == FlatIndex.kind else APPROXIMATE[kind].make(dim, sample, count, rows)
+
+
+def load(path: Path, manifest: Manifest, rows: RowSource | None = None) -> VectorIndex | None:
+    """The index of a generation, or None if it is not what its manifest says (or has just been removed).
+
+    Without `rows` it serves to be looked at, not to be searched.
+    """
     file = path / "index.faiss"
     try:
         if _crc32(file) != manifest.crc32:
             return None
-        index = _KINDS[manifest.factory].load(file)
+        index = _read(file, manifest, rows or _no_rows)
     except (OSError, ValueError):
         return None
-    return index if index.dim == manifest.dim and len(index) == manifest.count else None
+    says = (index.dim, len(index), index.factory)
+    return index if says == (manifest.dim, manifest.count, manifest.factory) else None
 
 
-def save(directory: Path, index: VectorIndex, *, space: str, commit_seq: int, commit_mark: str) -> Path:
+def save(
+    directory: Path, index: VectorIndex, *, space: str, commit_seq: int, commit_mark: str, built: Built | None = None
+) -> Path:
     """Write a new generation and remove all but it and the one before. For the holder of the writer lock."""
     import faiss
 
@@ -125,6 +172,8 @@ def save(directory: Path, index: VectorIndex, *, space: str, commit_seq: int, co
         engine=f"faiss {faiss.__version__}",
         size=file.stat().st_size,
         crc32=_crc32(file),
+        kind=index.kind,
+        built=built or Built(),
     )
     (aside / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
     _sync(aside / "manifest.json")
@@ -134,6 +183,19 @@ def save(directory: Path, index: VectorIndex, *, space: str, commit_seq: int, co
     for number in numbers[:-1]:
         remove(directory / f"gen-{number:06d}")
     return directory / name
+
+
+def _read(file: Path, manifest: Manifest, rows: RowSource) -> VectorIndex:
+    if manifest.kind == FlatIndex.kind:
+        return FlatIndex.load(file)
+    index = APPROXIMATE[manifest.kind].load(file, rows)
+    if manifest.built.effort is not None:
+        index.effort = Effort(**manifest.built.effort)
+    return index
+
+
+def _no_rows(ids: Any) -> Rows:
+    raise ValueError(f"opened without a source of rows, which {np.size(ids)} are asked of")
 
 
 def _numbers(directory: Path) -> list[int]:

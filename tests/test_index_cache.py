@@ -15,7 +15,9 @@ from store_helpers import DIM, chunks, file_record, key, spec, unit, whole
 
 from audiosearch import index_cache
 from audiosearch.errors import LibraryError
-from audiosearch.indexes import generations
+from audiosearch.indexes import base, generations, tune
+from audiosearch.indexes import spec as kinds
+from audiosearch.indexes.flat import FlatIndex
 from audiosearch.store.records import CommitBatch
 from audiosearch.store.store import Store
 
@@ -118,7 +120,7 @@ def test_a_bad_cache_is_rebuilt_silently(store: Store, harm: str):
         shutil.rmtree(store.directory / "indexes")
     else:
         shutil.rmtree(path)
-        wide = index_cache.FlatIndex(DIM + 1)
+        wide = FlatIndex(DIM + 1)
         generations.save(path.parent, wide, space="space-one", commit_seq=1, commit_mark=store.commit_mark(1, 1))
     check(index_cache.open_index(store, store.default_space()), store)
 
@@ -143,7 +145,7 @@ def test_an_error_while_catching_up_leaves_no_half(store: Store, monkeypatch: py
     live = index_cache.open_index(store, store.default_space())
     check(live, store)
     add(store, "wind", 10, 2, path="a.wav")
-    monkeypatch.setattr(index_cache, "_BLOCK", 4)
+    monkeypatch.setattr(index_cache, "BLOCK", 4)
     original, calls = store.vectors_at, []
 
     def fail_once(space, shards, rows):
@@ -211,3 +213,165 @@ def test_equal_sounds_are_ordered_by_id(store: Store):
     scores, ids = live.search(unit(1, 3)[1:2], 3)
     assert ids.tolist() == [[2, 5, 8]] and len(set(scores[0].tolist())) == 1
     check(live, store)
+
+
+@pytest.fixture
+def _few_questions(monkeypatch: pytest.MonkeyPatch):
+    """Measured roughly, and quickly."""
+    monkeypatch.setattr(tune, "QUERIES", 15)
+
+
+def clustered(seed: int, n: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    rows = unit(0, 12)[random.integers(12, size=n)] + 0.1 * random.standard_normal((n, DIM))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def roughly(live: index_cache.LiveIndex, store: Store, k: int = 10) -> None:
+    """The index is of what the store has, finds most of the best, with their true scores."""
+    changes = store.changes_since(live.space.id, 0)
+    vectors = store.vectors_at(live.space.id, changes.shards, changes.rows)
+    queries = clustered(99, 20)
+    scores, ids = live.search(queries, k)
+    true_scores, _ = brute_force(queries, changes.added_ids, vectors, k)
+    assert len(live) == len(changes.added_ids) and live.seq == store.max_seq(live.space.id)
+    assert set(ids.ravel().tolist()) <= set(changes.added_ids.tolist())
+    assert np.mean(scores >= true_scores[:, -1:] - 1e-6) >= 0.9
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf", "ivf-sq8", "ivf-pq"])
+@pytest.mark.usefixtures("_few_questions")
+def test_a_rebuilt_index_of_each_kind_goes_on_living(store: Store, kind: str):
+    store.commit(1, whole(1, "a", list(clustered(1, 600)), path="a.wav"))
+    live = index_cache.open_index(store, store.default_space())
+    check(live, store)
+    steps = []
+    built = index_cache.rebuild(
+        store, store.default_space(), kind, queries={"own": clustered(2, 30)}, progress=steps.append
+    )
+    assert (built.kind, built.vectors, built.space) == (kind, 600, "space-one")
+    assert steps[-1].total in (0, 600) and f"filling {kind}" in {step.step for step in steps}
+    assert kind == "flat" or (set(built.recall) == {"near", "far", "own"} and built.effort["width"] >= 1)
+    # The running reader goes over to it with the next question, and both it and a new one follow what comes.
+    live.refresh()
+    assert type(live._index).__name__.lower().startswith(kind.replace("-", ""))
+    roughly(live, store)
+    store.commit(1, whole(1, "b", list(clustered(3, 200)), path="a.wav"))  # replaces it
+    store.commit(1, whole(1, "c", list(clustered(4, 200)), path="c.wav"))
+    assert live.refresh()
+    roughly(live, store)
+    roughly(index_cache.open_index(store, store.default_space()), store)
+    # What the writer saves from now on is of that kind, as it was built.
+    assert index_cache.save_generation(store, store.default_space(), force=True)
+    newest = generations.manifests(store.directory / "indexes/space-one", "space-one")[0][1]
+    if kind != "hnsw":  # of which too much was removed: it was built again
+        assert newest.built.mark == live.built.mark
+    assert (newest.kind, newest.count, newest.built.wanted) == (kind, 400, kind)
+    assert not index_cache.check(store).bad
+
+
+@pytest.mark.usefixtures("_few_questions")
+def test_a_worn_graph_is_built_again(store: Store):
+    store.commit(1, whole(1, "a", list(clustered(1, 60)), path="a.wav"))
+    store.commit(1, whole(1, "b", list(clustered(2, 60)), path="b.wav"))
+    index_cache.rebuild(store, store.default_space(), "hnsw")
+    before = index_cache.open_index(store, store.default_space())
+    assert len(before) == 120 and not before.worn
+    store.commit(1, whole(1, "c", list(clustered(3, 9)), path="a.wav"))
+    before.refresh()
+    assert before.worn
+    assert index_cache.save_generation(store, store.default_space(), force=True)
+    after = index_cache.open_index(store, store.default_space())
+    assert len(after) == 69 and not after.worn and after.built.mark != before.built.mark
+
+
+@pytest.mark.usefixtures("_few_questions")
+def test_auto_takes_the_kind_that_suits_and_keeps_what_it_measured(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kinds, "FLAT_ROWS", 500)
+    monkeypatch.setattr(tune, "_WORTH", 1.0)  # whatever it takes
+    monkeypatch.setattr(index_cache, "_WORTH_SAVING", 10)
+    add(store, "few", 100, 1)
+    assert index_cache.rebuild(store, store.default_space()).kind == "flat"
+    store.commit(1, whole(1, "a", list(clustered(1, 900))))
+    assert index_cache.save_generation(store, store.default_space())  # grown out of the flat one
+    directory = store.directory / "indexes/space-one"
+    first = generations.manifests(directory, "space-one")[0][1]
+    assert first.kind == "ivf" and first.factory.startswith("IVF") and first.built.trained_on == 1000
+    assert min(first.built.recall.values()) >= 0.99 and first.built.effort["width"] >= 1
+    # A little more is added to what was trained; twice as much is trained again.
+    store.commit(1, whole(1, "b", list(clustered(2, 300))))
+    assert index_cache.save_generation(store, store.default_space())
+    assert generations.manifests(directory, "space-one")[0][1].built == first.built
+    store.commit(1, whole(1, "c", list(clustered(3, 700))))
+    assert index_cache.save_generation(store, store.default_space())
+    assert generations.manifests(directory, "space-one")[0][1].built.trained_on == 2000
+
+
+@pytest.mark.usefixtures("_few_questions")
+def test_auto_ends_with_the_exact_kind_where_no_other_finds_enough(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """Directions without structure, of which an index by parts finds no tenth without looking everywhere."""
+    monkeypatch.setattr(kinds, "FLAT_ROWS", 500)
+    add(store, "noise", 900, 1)
+    built = index_cache.rebuild(store, store.default_space())
+    assert (built.kind, built.recall, built.effort) == ("flat", {}, None)
+    assert not index_cache.save_generation(store, store.default_space())
+    with pytest.raises(ValueError, match="ivf-pq"):
+        index_cache.rebuild(store, store.default_space(), "annoy")
+
+
+@pytest.mark.usefixtures("_few_questions")
+def test_an_empty_space_can_be_indexed(store: Store):
+    for kind in ("auto", "ivf-pq", "hnsw"):
+        assert index_cache.rebuild(store, store.default_space(), kind).vectors == 0
+        live = index_cache.open_index(store, store.default_space())
+        assert live.search(unit(1, 1), 3)[1].tolist() == [[-1] * 3]
+
+
+@pytest.mark.usefixtures("_few_questions")
+def test_readers_go_on_while_generations_are_swapped(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(base, "EXACT_ROWS", 0)
+    vectors = clustered(1, 400)
+    store.commit(1, whole(1, "a", list(vectors)))
+    stored = store.vectors(1, np.arange(1, 401))
+    live = index_cache.open_index(store, store.default_space())
+    live.refresh()
+    errors, stop, asked = [], threading.Event(), []
+
+    def ask(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        try:
+            while not stop.is_set():
+                with store.snapshot():
+                    live.refresh()
+                    which = int(random.integers(400))
+                    scores, ids = live.search(stored[which : which + 1], 3)
+                    assert ids[0, 0] == which + 1 or scores[0, 0] > 0.999999
+                    asked.append(which)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(3)]
+    for each in threads:
+        each.start()
+    marks = set()
+    for kind in ("ivf", "hnsw", "flat", "ivf-sq8"):
+        index_cache.rebuild(store, store.default_space(), kind)
+        live.refresh()
+        marks.add(live.built.mark)
+    stop.set()
+    for each in threads:
+        each.join()
+    assert not errors and asked
+    live.refresh()
+    assert live.built.wanted == "ivf-sq8" and len(marks) > 1
+
+
+def test_on_a_device_the_shards_are_scanned(store: Store):
+    add(store, "rain", 30, 1, path="a.wav")
+    live = index_cache.LiveIndex(store, store.default_space(), device="cpu")
+    check(live, store)
+    add(store, "wind", 30, 2, path="a.wav")
+    add(store, "sea", 30, 3)
+    assert live.refresh()
+    check(live, store)
+    assert type(live._index).__name__ == "TorchIndex"

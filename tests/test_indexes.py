@@ -9,11 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_contract import IndexContract
+from index_contract import IndexContract, brute_force
 from store_helpers import unit
 
-from audiosearch.indexes import generations
+from audiosearch.indexes import base, generations, gpu, spec, tune
 from audiosearch.indexes.flat import FlatIndex
+from audiosearch.indexes.gpu import TorchIndex
+from audiosearch.indexes.hnsw import HnswIndex
+from audiosearch.indexes.ivf import IvfIndex, IvfSq8Index
+from audiosearch.indexes.pq import IvfPqIndex
+from audiosearch.indexes.spec import Effort
 
 
 class TestFlat(IndexContract):
@@ -25,6 +30,56 @@ class TestFlatWide(IndexContract):
 
     kind = FlatIndex
     dim = 512
+
+
+class TestFlatWithLargeIds(IndexContract):
+    kind = FlatIndex
+    first_id = 2**62 - 10_000
+
+
+class TestHnsw(IndexContract):
+    kind = HnswIndex
+    exact = False
+    effort = Effort(64, 256, 16)
+
+
+class TestIvf(IndexContract):
+    kind = IvfIndex
+    exact = False
+    effort = Effort(32, 48, 16)
+
+
+class TestIvfWithLargeIds(TestIvf):
+    first_id = 2**62 - 10_000
+
+
+class TestIvfSq8(IndexContract):
+    kind = IvfSq8Index
+    exact = False
+    effort = Effort(32, 48, 16)
+
+
+class TestIvfPq(IndexContract):
+    kind = IvfPqIndex
+    exact = False
+    effort = Effort(32, 48, 256)
+
+
+class TestHnswWithLargeIds(TestHnsw):
+    first_id = 2**62 - 10_000
+
+
+class TestTorch(IndexContract):
+    """The scan for a GPU, on the CPU."""
+
+    kind = TorchIndex
+    opens = "Kind.load(path, rows, 'cpu')"
+
+    def made(self, sample, rows):
+        return TorchIndex(self.dim, rows, "cpu")
+
+    def load(self, path, rows):
+        return TorchIndex.load(path, rows, "cpu")
 
 
 def saved(directory: Path, count: int, commit_seq: int, space: str = "space-one") -> Path:
@@ -51,7 +106,13 @@ def test_a_foreign_generation_is_passed_over(tmp_path: Path):
     saved(tmp_path, 20, 2, space="space-two")
     assert [m.commit_seq for _, m in generations.manifests(tmp_path, "space-one")] == [1]
     path = saved(tmp_path, 20, 3)
-    for change in ({"format": 99}, {"factory": "IDMap2,Other"}, {"surprise": 1}):
+    for change in (
+        {"format": 99},
+        {"kind": "other"},
+        {"built": {"effort": {"depth": 3}}},
+        {"built": 4},
+        {"surprise": 1},
+    ):
         values = json.loads((path / "manifest.json").read_text())
         (path / "manifest.json").write_text(json.dumps({**values, **change}))
         assert generations.manifests(tmp_path, "space-one") == []
@@ -88,8 +149,13 @@ def test_a_crash_while_saving_leaves_the_old_one(tmp_path: Path, at: str):
     saved(tmp_path, 10, 1)
     code = f"""
 import os, sys, numpy as np, pathlib, faiss
-from audiosearch.indexes import generations
+from audiosearch.indexes import base, generations, gpu, spec, tune
 from audiosearch.indexes.flat import FlatIndex
+from audiosearch.indexes.gpu import TorchIndex
+from audiosearch.indexes.hnsw import HnswIndex
+from audiosearch.indexes.ivf import IvfIndex, IvfSq8Index
+from audiosearch.indexes.pq import IvfPqIndex
+from audiosearch.indexes.spec import Effort
 index = FlatIndex(24)
 where = {{"write_index": faiss, "fsync": os, "rename": pathlib.Path}}["{at}"]
 setattr(where, "{at}", lambda *_: os._exit(9))
@@ -99,3 +165,182 @@ generations.save(pathlib.Path(sys.argv[1]), index, space="space-one", commit_seq
     assert [m.commit_seq for _, m in generations.manifests(tmp_path, "space-one")] == [1]
     saved(tmp_path, 10, 3)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["gen-000001", "gen-000002"]
+
+
+KINDS = {"flat": FlatIndex, **generations.APPROXIMATE}
+
+
+@pytest.mark.parametrize("kind", generations.KINDS)
+def test_a_generation_of_each_kind_comes_back_with_its_effort_and_measurement(tmp_path: Path, kind: str):
+    ids, vectors = np.arange(400), unit(1, 400)
+    index = generations.make(kind, 24, vectors, 400, lambda some: vectors[some])
+    index.add(ids, vectors)
+    measured = None
+    if kind != "flat":
+        measured = tune.Measured(Effort(7, 9, 33), {"text": 0.995, "audio": 1.0}, 0.5, True)
+        index.effort = measured.effort
+    built = generations.Built.of("a mark", kind, 400, 1.5, measured)
+    generations.save(tmp_path, index, space="one", commit_seq=3, commit_mark="m", built=built)
+    ((path, manifest),) = generations.manifests(tmp_path, "one")
+    assert manifest.built == built and manifest.kind == kind
+    again = generations.load(path, manifest, lambda some: vectors[some])
+    assert type(again) is KINDS[kind]
+    assert kind == "flat" or again.effort == Effort(7, 9, 33)
+    for mine, its in zip(index.search(vectors[:5], 4), again.search(vectors[:5], 4), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    # Without a source of rows it can be looked at.
+    assert np.array_equal(generations.load(path, manifest).ids(), ids)
+    # A manifest that names another kind than the file holds is not believed.
+    other = "ivf" if kind != "ivf" else "hnsw"
+    values = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**values, "kind": other}))
+    assert generations.load(*generations.manifests(tmp_path, "one")[0]) is None
+
+
+def test_a_manifest_of_before_there_were_kinds_is_a_flat_one(tmp_path: Path):
+    path = saved(tmp_path, 10, 1)
+    values = json.loads((path / "manifest.json").read_text())
+    del values["kind"], values["built"]
+    (path / "manifest.json").write_text(json.dumps(values))
+    ((path, manifest),) = generations.manifests(tmp_path, "space-one")
+    assert len(generations.load(path, manifest)) == 10
+
+
+def clustered(seed: int, n: int, dim: int = 24) -> np.ndarray:
+    """Unit rows around a few dozen centres."""
+    random = np.random.default_rng(seed)
+    rows = unit(0, 40, dim)[random.integers(40, size=n)] + 0.15 * random.standard_normal((n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", [HnswIndex, IvfIndex, IvfSq8Index, IvfPqIndex])
+def test_tuning_finds_the_least_effort_that_is_enough(kind, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tune, "EXACT_ROWS", 0)
+    monkeypatch.setattr(base, "EXACT_ROWS", 0)
+    ids, vectors = np.arange(4000) + 5, clustered(1, 4000)
+    index = kind.make(24, vectors[::2], 4000, lambda some: vectors[some - 5])
+    index.add(ids, vectors)
+    queries = {**tune.stand_ins(vectors), "own": clustered(2, 100)}
+    assert set(queries) == {"near", "far", "own"} and np.allclose(np.linalg.norm(queries["far"], axis=1), 1)
+    assert 0.35 < np.median(np.max(queries["far"] @ vectors.T, axis=1)) < 0.75
+    judge = tune.Judge(queries, 4000)
+    for first in range(0, 4000, 900):
+        judge.see(ids[first : first + 900], vectors[first : first + 900])
+    measured = tune.tune(index, judge, 0.95)
+    assert index.effort == measured.effort
+    assert set(measured.recall) == {f"{prefix}{name}" for name in queries for prefix in ("", "filtered ")}
+    assert measured.reached and min(measured.recall.values()) >= 0.95
+    # What it says is so: judged by brute force.
+    _, true = brute_force(queries["own"], ids, vectors, 10)
+    found = index.search(queries["own"], 10)[1]
+    mean = np.mean([len(set(a) & set(b)) for a, b in zip(true, found, strict=True)]) / 10
+    assert mean == pytest.approx(measured.recall["own"], abs=1e-9)
+    index.effort = Effort(1, 1, 0)
+    assert min(judge.recall(index).values()) < min(measured.recall.values()) or measured.effort.width == 1
+
+
+def test_the_judge_counts_equal_scores_as_found_and_copes_with_few_rows():
+    vectors = np.repeat(unit(1, 1), 50, 0)
+    index = IvfIndex.make(24, vectors, 50)
+    index.add(np.arange(50), vectors)
+    judge = tune.Judge({"same": unit(1, 1), "none": vectors[:0]}, 50)
+    judge.see(np.arange(50), vectors)
+    assert judge.recall(index) == {"same": 1.0}
+    small = IvfIndex.make(24, unit(1, 4), 4)
+    small.add(np.arange(4), unit(1, 4))
+    judge = tune.Judge({"any": unit(2, 3)}, 4)
+    judge.see(np.arange(4), unit(1, 4))
+    assert judge.recall(small) == {"any": 1.0} and judge.share is None
+
+
+def test_an_effort_that_is_not_worth_it_does_not_count_as_reached():
+    """Directions without any structure: to find them a quarter of the lists is too few."""
+    vectors = unit(1, 4000, 64)
+    index = IvfIndex.make(64, vectors, 4000)
+    index.add(np.arange(4000), vectors)
+    judge = tune.Judge({"far": tune.stand_ins(vectors)["far"]}, 4000)
+    judge.see(np.arange(4000), vectors)
+    measured = tune.tune(index, judge)
+    assert not measured.reached and measured.recall["far"] < 0.99
+
+
+def test_kinds_by_number_of_vectors():
+    assert spec.candidates(0) == spec.candidates(49_999) == ("flat",)
+    for count in (50_000, 100_000, 1_000_000, 30_000_000):
+        kinds = spec.candidates(count)
+        assert kinds[-1] == "flat" and set(kinds) <= set(generations.KINDS) and len(kinds) > 1
+    assert spec.lists(0, 0) == spec.lists(5, 1) == 1
+    assert spec.lists(1_000_000, 10**6) == 4096 and spec.lists(1_000_000, 1000) == 100
+    assert [spec.pq_parts(dim) for dim in (4, 24, 512, 1024, 17)] == [1, 3, 64, 128, 1]
+
+
+def test_removed_vectors_wear_the_graph():
+    index = HnswIndex.make(24, unit(1, 1), 100)
+    index.add(np.arange(100), unit(1, 100))
+    assert index.worn == 0
+    index.remove(np.arange(30))
+    index.remove(np.arange(30))
+    assert index.worn == 0.3 and len(index) == 70
+
+
+def test_codes_alone_are_no_index():
+    with pytest.raises(ValueError, match="rows"):
+        IvfPqIndex.make(24, unit(1, 300), 300)
+
+
+def test_a_placed_copy_answers_and_follows(monkeypatch: pytest.MonkeyPatch):
+    """No GPU here: the copy that FAISS would make on one is made in memory."""
+    import faiss
+
+    vectors = clustered(1, 600)
+    index = IvfIndex.make(24, vectors, 600)
+    index.add(np.arange(500), vectors[:500])
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    assert "no such GPU" in str(gpu.place(index)) and not index.is_placed
+    expected = index.search(vectors[:20], 5)
+    copies, asked = [], []
+
+    class Copy:
+        def __init__(self, inner):
+            self.inner = faiss.clone_index(inner)
+
+        def search(self, *arguments, **options):
+            asked.append(1)
+            return self.inner.search(*arguments, **options)
+
+        def add_with_ids(self, *arguments):
+            self.inner.add_with_ids(*arguments)
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda _, n, inner: copies.append(Copy(inner)) or copies[-1])
+    assert gpu.place(index) is None and index.is_placed
+    for one, other in zip(expected, index.search(vectors[:20], 5), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(asked) == 20
+    index.add(np.arange(500, 600), vectors[500:])
+    assert index.search(vectors[550:551], 1)[1].tolist() == [[550]] and len(asked) == 21
+    # A filter, and a depth that GPUs do not go to, are the index's own matter; a removal ends the loan.
+    index.search(vectors[:1], 5, np.arange(9))
+    index.search(vectors[:1], 3000)
+    assert len(asked) == 21
+    index.remove(np.array([550]))
+    assert not index.is_placed and index.search(vectors[550:551], 1)[1].tolist() != [[550]]
+
+    def refuse(*_):
+        raise RuntimeError("not this kind")
+
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse)
+    assert "not this kind" in str(gpu.place(index)) and not index.is_placed
+
+
+def test_the_torch_scan_is_exact_where_fp16_cannot_tell(tmp_path: Path):
+    """Rows closer together than fp16's product resolves; more than the first candidates."""
+    random = np.random.default_rng(0)
+    vectors = unit(1, 1, 64) + 1e-4 * random.standard_normal((500, 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    index = TorchIndex(64, lambda ids: vectors[ids], "cpu")
+    index.add(np.arange(500), vectors)
+    queries = unit(2, 5, 64)
+    np.testing.assert_array_equal(index.search(queries, 10)[1], brute_force(queries, np.arange(500), vectors, 10)[1])
+    assert gpu.has_room(10**12, 512, "cpu")

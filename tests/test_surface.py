@@ -21,6 +21,7 @@ LAYERS = (
     ("weights",),
     ("model",),
     ("embed", "store", "indexes", "metrics"),
+    ("index_build",),
     ("index_cache",),
     ("ingest", "query", "export"),
     ("library",),
