@@ -24,6 +24,7 @@ from audiosearch.config import DEFAULT_MODEL, Settings, library_directory, load_
 from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError, SpaceMismatch, UsageError
 from audiosearch.types import (
     Answer,
+    BuiltIndex,
     Copied,
     FailedFile,
     FileInfo,
@@ -35,6 +36,7 @@ from audiosearch.types import (
     Status,
     StepProgress,
     SyncSummary,
+    Vectors,
     Verification,
 )
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from audiosearch.store.store import Store
 
 StrPath = str | os.PathLike[str]
+INDEX_KINDS = ("auto", "flat", "hnsw", "ivf", "ivf-sq8", "ivf-pq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +403,35 @@ class Library:
             summary = replace(summary, warnings=(store.journal_note, *summary.warnings))
         return summary
 
+    def reindex(
+        self,
+        kind: str = "auto",
+        *,
+        space: str | None = None,
+        queries: Mapping[str, Vectors] | None = None,
+        progress: Callable[[StepProgress], None] | None = None,
+    ) -> tuple[BuiltIndex, ...]:
+        """Build the index of `space` (as in `find_space`), or of each, anew from the stored vectors; the model is not
+        called.
+
+        `kind` is one of `INDEX_KINDS`; `auto` goes by the number of vectors and by recall@10 measured on them, with
+        every kind of query; beside made-up ones with your `queries`: unit rows by name, for instance `text` and
+        `audio`, which need a `space` if there are several. Running readers go over to the new index with their next
+        query. Raises UsageError and LibraryLocked.
+        """
+        from audiosearch.index_build import rebuild
+        from audiosearch.store.store import Store
+
+        if kind not in INDEX_KINDS:
+            raise UsageError(f"no kind of index is called {kind}: choose from {', '.join(INDEX_KINDS)}")
+        with Store.open(self.directory, write=True) as store:
+            chosen = store.spaces() if space is None else [store.find_space(space)]
+            for each in chosen:
+                for name, rows in (queries or {}).items():
+                    if rows.ndim != 2 or rows.shape[1] != each.spec.dim:
+                        raise UsageError(f"the queries {name!r} are not rows of the {each.spec.dim} dimensions stored")
+            return tuple(rebuild(store, each, kind, queries=queries, progress=progress) for each in chosen)
+
     def status(self) -> Status:
         """What the library holds, space by space."""
         return self._store().status()
@@ -551,7 +583,7 @@ class Library:
 
                 alive = {each.id for each in self._store().spaces()}
                 self._indexes = {id_: index for id_, index in self._indexes.items() if id_ in alive}
-                self._indexes[space.id] = open_index(self._store(), space)
+                self._indexes[space.id] = open_index(self._store(), space, self.settings.index_device)
             return self._indexes[space.id]
 
     def _save_indexes(self, store: Store, summary: IngestSummary) -> IngestSummary:

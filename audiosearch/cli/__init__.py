@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "verify": ("audiosearch.cli.verify", "verify", "Check catalogue, vectors and indexes against each other."),
     "backup": ("audiosearch.cli.backup", "backup", "Copy the library to another place, also while it is in use."),
     "restore": ("audiosearch.cli.backup", "restore", "Make a library from a backup, and check it."),
+    "reindex": ("audiosearch.cli.reindex", "reindex", "Build the search index anew from the stored vectors."),
     "doctor": ("audiosearch.cli.doctor", "doctor", "Check the installation and say what to do about what is wrong."),
     "model": ("audiosearch.cli.model", "model", "Describe a model, or verify it against published similarities."),
     "train": ("audiosearch.cli.train", "train", "Train a model from a recipe."),
