@@ -1,5 +1,9 @@
 """Settings: which place wins, and what is said about a value that cannot be meant."""
 
+import ctypes
+import ctypes.util
+import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -83,3 +87,22 @@ def test_a_wrong_variable_or_flag_is_refused_by_its_name(tmp_path: Path):
 
 def test_zero_switches_re_embedding_off(tmp_path: Path):
     assert load_settings(tmp_path, environ={"AUDIOSEARCH_RERANK": "0"}).rerank == 0
+
+
+GLIBC = ctypes.util.find_library("c") == "libc.so.6" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+
+
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc, whose allocator this is about")
+def test_freed_memory_is_kept_and_not_cleared_again():
+    """Page faults of the same work, in processes of their own, with and without."""
+    work = (
+        "import resource, sys\n"
+        "from audiosearch.config import keep_freed_memory\n"
+        "keep_freed_memory() if sys.argv[1:] else None\n"
+        "for size in range(64_000_000, 64_000_040):\n"
+        "    b'x' * size\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)\n"
+    )
+    command = [sys.executable, "-c", work]
+    usual, kept = (int(subprocess.check_output([*command, *more])) for more in ([], ["keep"]))
+    assert usual - kept > 0.7 * 39 * 64_000_000 / resource.getpagesize()

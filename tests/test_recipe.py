@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,8 @@ def test_unknown_missing_and_mistyped_keys_are_named(written, change, words):
         ({"precision": "half"}, "precision is 'half', expected one of auto, float32, bfloat16"),
         ({"stages__0__objective": "text"}, "stages: objective text needs scratch"),
         ({"stages__0__without": ["fold 4"]}, "stages: without needs scratch"),
+        ({"stages__0__mix": {"questions": 0.1}}, "stages: mix needs scratch"),
+        ({"stages__0__initial_tau": 0.0}, "stages.0.initial_tau must be above 0"),
         ({"ema_decay": 1.0}, "ema_decay must be in [0, 1)"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
         ({"log_every_steps": 0}, "log_every_steps must be at least 1"),
@@ -226,3 +229,13 @@ def test_the_two_recipes_of_the_paper_say_what_it_says():
         assert rates == (1e-4, 1e-5, 500, 1e-3)
         assert len(recipe.data.sources) > 1 and recipe.grad_cache
     assert stages == {"alm2vec-pretrain": (4_000, 256, 15.0), "alm2vec-finetune": (2_000, 64, 30.0)}
+
+
+def test_a_stage_may_mix_otherwise():
+    path = find_recipe("mini")
+    recipe = load_recipe(path, ["stages.1.mix={questions: 0.05}"])
+    assert recipe.mix_of(recipe.stages[1]) == replace(recipe.scratch.mix, questions=0.05)
+    assert recipe.mix_of(recipe.stages[-1]) == recipe.scratch.mix
+    for value, words in (("{question: 0.1}", "has a key that scratch.mix has not: question"), ("{joint: 2}", "joint")):
+        with pytest.raises(UsageError, match=words):
+            load_recipe(path, [f"stages.1.mix={value}"])

@@ -178,6 +178,8 @@ class Run:
         if self._pending is not None:
             self.optimizer.load_state_dict(self._pending)
             self._pending = None
+        if self.step == 0 and stage.initial_tau is not None:
+            self.temperature.reset(stage.initial_tau)
         objective = self.setup.objective(stage, self.temperature, self.device)
         source = self.setup.batches(stage, number, self.rank, self.world_size)
         self.setup.train_mode()

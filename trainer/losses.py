@@ -18,6 +18,11 @@ class Temperature(nn.Module):
         self.log_tau = nn.Parameter(torch.tensor(math.log(initial)))
         self.log_floor = math.log(floor)
 
+    def reset(self, tau: float) -> None:
+        """Set tau."""
+        with torch.no_grad():
+            self.log_tau.fill_(math.log(tau))
+
     def forward(self) -> Tensor:
         return self.log_tau.clamp(min=self.log_floor).exp()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -91,8 +91,10 @@ class StageRecipe:
     gradient_clip: float = 1.0
     decoder_rate: float = 1.0  # multiplies the learning rate of decoder and projection
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    initial_tau: float | None = None  # the temperature set at its start; None: as the stage before left it
     # Collections (a row's `source`) and folds (`fold 4`) that this stage does not hear (scratch only).
     without: list[str] = field(default_factory=list)
+    mix: dict[str, Any] = field(default_factory=dict)  # put over scratch.mix
 
     def check(self, where: str) -> str | None:
         if self.steps < 1 or self.batch_size < 2 or (self.micro_batch_size or 1) < 1:
@@ -101,6 +103,8 @@ class StageRecipe:
             return f"{where}objective is {self.objective!r}, expected one of {', '.join(OBJECTIVES)}"
         if not 0 <= self.final_learning_rate <= self.learning_rate:
             return f"{where}final_learning_rate must be at least 0 and at most learning_rate"
+        if self.initial_tau is not None and self.initial_tau <= 0:
+            return f"{where}initial_tau must be above 0"
         if len(self.betas) != 2 or self.warmup_steps < 0 or self.weight_decay < 0 or self.gradient_clip <= 0:
             return f"{where}betas must be two numbers, warmup_steps and weight_decay at least 0, gradient_clip above 0"
         return None
@@ -238,6 +242,9 @@ class Recipe:
             return "stages: objective text needs scratch, whose sentence encoder it learns from"
         if any(stage.without for stage in self.stages) and self.scratch is None:
             return "stages: without needs scratch; of a base, leave the collection out of the data"
+        for number, stage in enumerate(self.stages):
+            if problem := self._mix_problem(stage, f"stages.{number}.mix."):
+                return problem
         if self.hard_negatives.share and self.scratch is not None:
             return "hard_negatives.share needs a base: scratch mixes its clips anew for every batch"
         if not 0 <= self.ema_decay < 1:
@@ -246,6 +253,21 @@ class Recipe:
             if getattr(self, key) < 1:
                 return f"{key} must be at least 1"
         return None
+
+    def _mix_problem(self, stage: StageRecipe, where: str) -> str | None:
+        if not stage.mix:
+            return None
+        if self.scratch is None:
+            return "stages: mix needs scratch"
+        try:
+            return self.mix_of(stage).check(where)
+        except TypeError:
+            return f"{where.rstrip('.')} has a key that scratch.mix has not: {', '.join(stage.mix)}"
+
+    def mix_of(self, stage: StageRecipe) -> MixRecipe:
+        """What a stage's batches hold."""
+        assert self.scratch is not None
+        return replace(self.scratch.mix, **stage.mix)
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,7 @@ class ScratchSetup:
             made.pack,
             made.book,
             made.prompts,
-            made.scratch,
+            replace(made.scratch, mix=self.recipe.mix_of(stage)),
             made.text_row,
             size=stage.batch_size,
             seed=seed,

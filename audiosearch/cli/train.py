@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from audiosearch.cli.common import fields_of, print_json
-from audiosearch.config import wait_passively
+from audiosearch.config import keep_freed_memory, wait_passively
 
 
 @click.command()
@@ -66,6 +66,7 @@ def train(
         click.echo(folder / MANIFEST)
         return 0
     wait_passively()
+    keep_freed_memory()
     from audiosearch.trainer import loop
 
     finished = loop.train(str(path), out, resume=resume, overrides=overrides)
