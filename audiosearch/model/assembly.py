@@ -73,7 +73,7 @@ class Assembly(nn.Module):
     config: Any  # Alm2VecConfig, or standalone.Config
     audio_encoder: AudioEncoder
     audio_projector: AudioProjector
-    decoder: nn.Module  # a TextDecoder
+    decoder: Any  # a module, and a TextDecoder
     projection: nn.Linear | None
     audio_token_id: int
 

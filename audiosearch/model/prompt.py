@@ -36,7 +36,7 @@ class Prompt:
 
 
 class ModelWords(Protocol):
-    """What of a model's configuration its prompts are made of: `Alm2VecConfig`, or `standalone.Config`."""
+    """What of a model's configuration is asked for beside its prompts: `Alm2VecConfig`, or `standalone.Config`."""
 
     @property
     def template(self) -> PromptTemplate: ...
@@ -46,6 +46,10 @@ class ModelWords(Protocol):
     def document_instruction(self) -> str: ...
     @property
     def text_config(self) -> Any: ...
+    @property
+    def subsample_factor(self) -> int: ...
+    @property
+    def embedding_dim(self) -> int: ...
 
 
 class PromptEncoder:
