@@ -52,7 +52,7 @@ def to_bytes(vectors: Vectors | Sequence[NDArray[np.floating]]) -> bytes:
         if wrong.size:
             raise ValueError(f"vector {first + wrong[0]} of {len(vectors)} has length {lengths[wrong[0]]}, not 1")
         stored.append(rows.astype(_ROW_TYPE))
-    return b"".join(stored)
+    return b"".join(rows.data for rows in stored)
 
 
 class Shards:
@@ -181,7 +181,7 @@ class Shards:
 
 def _read_into(file: FileIO, start: int, block: NDArray[np.float16]) -> int:
     """Fill the block from byte `start` on; how many bytes there were."""
-    view = memoryview(block).cast("B")
+    view = block.reshape(-1).view(np.uint8).data
     file.seek(start)
     done = 0
     while done < len(view) and (more := file.readinto(view[done:])):
