@@ -101,7 +101,7 @@ def test_foreign_keys_and_durability_are_on(library: Path):
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("foreign_keys", "journal_mode", "synchronous")
         }
-    assert pragmas == {"foreign_keys": 1, "journal_mode": "wal", "synchronous": 2}
+    assert pragmas == {"foreign_keys": 1, "journal_mode": "wal", "synchronous": 3}
 
 
 def test_an_older_library_is_upgraded_after_a_backup(library: Path, newer_program: Path):
