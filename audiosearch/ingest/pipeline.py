@@ -194,10 +194,13 @@ class _Run:
                     ahead, self.again = deque(self.again), []
         finally:
             # Whatever ended the loop, an error of the model too: what is finished is kept.
-            embed.stop(STOP_SECONDS)
-            self.take(embed, 0.0, quietly=True)
-            self.writer.close()
-            self.stages.end(embed, self.writer)
+            try:
+                self.forget(self.writer.hand_over())  # committed while the model ends its part
+            finally:
+                embed.stop(STOP_SECONDS)
+                self.take(embed, 0.0, quietly=True)
+                self.writer.close()
+                self.stages.end(embed, self.writer)
         self.meter.tell(now=True)
         return embed.placement
 

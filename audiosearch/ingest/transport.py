@@ -36,7 +36,7 @@ def receive(pipe: Connection) -> Any:
     head, sizes = pipe.recv()
     arrays = [np.empty(size, np.uint8) for size in sizes]
     for array in arrays:
-        view = memoryview(array)
+        view = array.data
         if not _IS_DESCRIPTOR:
             pipe.recv_bytes_into(view)
             continue
