@@ -177,8 +177,8 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class FailedFile:
-    """One line of the failure ledger. `will_retry`: the next ingest tries it again; otherwise one does when the file has
-    changed, or `retry`."""
+    """One line of the failure ledger. `will_retry`: the next ingest tries it again; otherwise one does when the file
+    has changed, or `retry`."""
 
     path: str  # absolute
     cause: str
