@@ -78,21 +78,24 @@ def stream_chunks(
     # A full window is final once what follows it is either another full window or a tail of its own.
     settled = window + min(min_tail, hop)
     held: list[Samples] = []
+    held_pcm: list[np.ndarray] = []  # the same, as it is hashed: windows overlap, and each sample is rounded once
     first = seen = start = 0  # samples: where `held` begins, what has come, where the next window begins
     for block in blocks:
         held.append(block)
+        held_pcm.append(_quantise(block))
         seen += len(block)
         if seen <= whole or seen < start + settled:
             continue
-        sound = np.concatenate(held)
+        sound, pcm = np.concatenate(held), np.concatenate(held_pcm)
         while seen >= start + settled:
-            yield _chunk(sound, first, start, start + window, sample_rate)
+            yield _chunk(sound, pcm, first, (start, start + window), sample_rate)
             start += hop
-        held, first = [sound[start - first :].copy()], start
+        held, held_pcm, first = [sound[start - first :].copy()], [pcm[start - first :].copy()], start
     sound = np.concatenate(held) if held else np.zeros(0, np.float32)
+    pcm = np.concatenate(held_pcm) if held else np.zeros(0, "<i2")
     for span in plan(seen, window_seconds=window_seconds, hop_seconds=hop_seconds, sample_rate=sample_rate):
         if span[0] >= start:
-            yield _chunk(sound, first, *span, sample_rate)
+            yield _chunk(sound, pcm, first, span, sample_rate)
 
 
 def rate_suffix(sample_rate: int) -> str:
@@ -124,19 +127,23 @@ def _whole(sample_rate: int) -> int:
     return round(WHOLE_SECONDS * sample_rate)
 
 
-def _chunk(sound: Samples, first: int, start: int, end: int, sample_rate: int) -> Chunk:
+def _chunk(sound: Samples, pcm: np.ndarray, first: int, span: tuple[int, int], sample_rate: int) -> Chunk:
+    start, end = span
+    here = slice(start - first, end - first)
     # A copy: a view would keep the whole buffer alive while the chunk travels.
-    samples = sound[start - first : end - first].astype(np.float32)
-    pcm = _quantise(samples)
-    return Chunk(start / sample_rate, end / sample_rate, _hash(pcm, sample_rate), not pcm.any(), samples)
+    samples, hashed = sound[here].astype(np.float32), pcm[here]
+    seconds = start / sample_rate, end / sample_rate
+    return Chunk(*seconds, _hash(hashed, sample_rate), not hashed.any(), samples)
 
 
 def _quantise(samples: Samples) -> np.ndarray:
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2")
+    scaled = samples * 32768.0
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, -32768, 32767, out=scaled).astype("<i2")
 
 
 def _hash(pcm: np.ndarray, sample_rate: int) -> bytes:
     # A BLAKE2b key holds 64 bytes: the rate must not be what is cut off.
     suffix = rate_suffix(sample_rate).encode()
     key = FRONT_END_VERSION.encode()[: 64 - len(suffix)] + suffix
-    return hashlib.blake2b(pcm.tobytes(), digest_size=16, key=key).digest()
+    return hashlib.blake2b(np.ascontiguousarray(pcm).data, digest_size=16, key=key).digest()

@@ -10,7 +10,8 @@ processor seconds (user + system, decode processes included) of
     model   the model on the very same chunks, kept in one array, shortest first
     ffmpeg  `ffmpeg -i FILE -ar 16000 -ac 1 -f null -` on every file, one process a core
 
-each less what the same program costs on one sound of 5 s (ours, model) or on none (ffmpeg): starting is shown apart.
+each less what the same program costs on one sound of 5 s a core (ours, model) or on none (ffmpeg): starting is shown
+apart.
 The reference in wall time is the better of model and ffmpeg one after the other, and both at once; in processor seconds
 it is their sum. Every figure is the least of --rounds, taken in turns. Aim: 1.05 in both.
 
@@ -164,12 +165,12 @@ def run_ffmpeg(program: str, files: list[Path], processes: int, *, to_nothing: b
             raise SystemExit(f"ffmpeg ended with {done.returncode}")
 
 
-def write_files(folder: Path, form: str, minutes: float) -> list[Path]:
+def write_files(folder: Path, form: str, minutes: float, lengths: tuple[float, ...] = LENGTHS) -> list[Path]:
     """Unlike sounds, `minutes` in all."""
     folder.mkdir(parents=True)
     files, left = list[Path](), minutes * 60
-    while left > 0:
-        seconds = min(LENGTHS[len(files) % len(LENGTHS)], max(left, 1.0))
+    while left > 1e-6:
+        seconds = min(lengths[len(files) % len(lengths)], max(left, 1.0))
         sound = make_media.sound(seconds, RATE, 2, seed=len(files))
         bit_rate = 192_000 if form == "mp3" else None
         files.append(folder / f"{len(files):05}.{form}")
@@ -202,8 +203,8 @@ class Task:
     n_chunks: int
 
     @classmethod
-    def write(cls, folder: Path, form: str, minutes: float) -> Task:
-        files = write_files(folder, form, minutes)
+    def write(cls, folder: Path, form: str, minutes: float, lengths: tuple[float, ...] = LENGTHS) -> Task:
+        files = write_files(folder, form, minutes, lengths)
         sound, spans = folder.with_suffix(".sound.npy"), folder.with_suffix(".spans.npy")
         return cls(folder, files, sound, spans, write_chunks(files, sound, spans))
 
@@ -231,7 +232,9 @@ class Task:
 
 def compare_ingest(form: str, options: argparse.Namespace, place: Path) -> bool:
     """Ours over model and ffmpeg, in one format; whether both aims were met."""
-    task, small = Task.write(place / form, form, options.minutes), Task.write(place / f"{form}-small", form, 5 / 60)
+    task = Task.write(place / form, form, options.minutes)
+    # As many as make every decode process start.
+    small = Task.write(place / f"{form}-small", form, options.cores * LENGTHS[0] / 60, lengths=LENGTHS[:1])
     program, cores, name = ffmpeg_program(), options.cores, options.model
     costs: dict[str, Cost] = {}
     results: dict[str, Any] = {}

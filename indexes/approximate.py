@@ -91,7 +91,7 @@ class ApproximateIndex(ABC):
         if allowed is not None:
             allowed = those_in(allowed, self.ids())
             if is_few(len(allowed), len(self)):
-                return scan(queries, allowed, self._full, k)
+                return self._scan(queries, allowed, k)
             only, there, width = selector(allowed), len(allowed), self.effort.filtered_width
         scores, ids = nothing(queries, k)
         if not there:
@@ -145,6 +145,10 @@ class ApproximateIndex(ABC):
         if not cls._is_mine(inner) or inner.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise ValueError(f"{path} holds another kind of index")
         return cls(inner, rows)
+
+    def _scan(self, queries: Rows, allowed: Ids, k: int) -> tuple[Rows, Ids]:
+        """The exact best k of `allowed`, ids that are there."""
+        return scan(queries, allowed, self._full, k)
 
     def _candidates(self, query: Rows, wanted: int, width: int, only: Any) -> Ids:
         """Ids of the best `wanted` by their codes; all that there are, if it comes to that."""

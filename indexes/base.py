@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ Rows = NDArray[np.float32]
 RowSource = Callable[[Ids], Rows]  # full unit rows [n, dim] by id, from wherever the caller keeps them
 
 EXACT_ROWS, EXACT_SHARE = 50_000, 0.05  # a filter that leaves fewer rows, or a smaller part, is scanned exactly
+GATHERED = 20  # of these, rows are gathered if there is one in so many; else FAISS passes over the others faster
 # Two float32 sums of up to some thousand products of a unit vector's parts differ by less than this.
 SUM_ROUNDING = 1e-5
 _EXTRA = 16  # candidates beyond k asked for at first; ties at the end of the row may need more
@@ -44,9 +45,9 @@ _BLOCK = 16_384  # rows scanned at a time
 class VectorIndex(Protocol):
     """One index over (id, unit vector) pairs."""
 
-    kind: str  # its name, as in `generations.KINDS`
+    kind: ClassVar[str]  # its name, as in `generations.KINDS`
+    rounding: ClassVar[float]
     dim: int
-    rounding: float
 
     @property
     def factory(self) -> str:
@@ -98,6 +99,8 @@ def is_few(n_allowed: int, total: int) -> bool:
 def scan(queries: Rows, ids: Ids, rows: RowSource, k: int) -> tuple[Rows, Ids]:
     """The exact best k of `ids` for each of queries [q, dim]."""
     scores, found = nothing(queries, k)
+    if not len(ids):
+        return scores, found
     rough = np.empty((len(queries), len(ids)), np.float32)
     for first in range(0, len(ids), _BLOCK):
         np.matmul(queries, rows(ids[first : first + _BLOCK]).T, out=rough[:, first : first + _BLOCK])
@@ -147,7 +150,8 @@ def selector(allowed: Ids) -> Any:
     if len(allowed) and int(allowed.min()) >= 0 and int(allowed.max()) < 256 * len(allowed):
         members = np.zeros(int(allowed.max()) + 1, bool)
         members[allowed] = True
-        return faiss.IDSelectorBitmap(np.packbits(members, bitorder="little"))
+        bitmap: Any = faiss.IDSelectorBitmap  # the stubs have SWIG's constructor, not the one that takes an array
+        return bitmap(np.packbits(members, bitorder="little"))
     return faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
 
 

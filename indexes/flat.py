@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from audiosearch.indexes.base import Ids, Rows, RowSource, scan, selector, settle, those_in
-
-_GATHERED = 20  # a filter that leaves one row in so many is gathered; else FAISS passes over the rest faster
+from audiosearch.indexes.base import GATHERED, Ids, Rows, RowSource, scan, selector, settle, those_in
 
 
 class FlatIndex:
@@ -46,7 +44,7 @@ class FlatIndex:
         queries = np.ascontiguousarray(queries, np.float32)
         if allowed is None:
             return settle(self._index.search, queries, k, len(self), self.vectors)
-        if len(allowed) * _GATHERED < len(self):
+        if len(allowed) * GATHERED < len(self):
             return scan(queries, those_in(allowed, self.ids()), self.vectors, k)
         only: Any = _parameters(sel=selector(allowed))
         return settle(lambda q, n: self._index.search(q, n, params=only), queries, k, len(self), self.vectors)

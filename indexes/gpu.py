@@ -166,7 +166,7 @@ def place(index: ApproximateIndex, number: int = 0) -> str | None:
 
     def lend(inner: Any) -> Any:
         resources = faiss.StandardGpuResources()
-        placed = faiss.index_cpu_to_gpu(resources, number, inner)
+        placed: Any = faiss.index_cpu_to_gpu(resources, number, inner)
         placed.resources = resources  # it points to them
         return placed
 

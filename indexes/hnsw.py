@@ -68,7 +68,8 @@ class HnswIndex(ApproximateIndex):
         import faiss
 
         inner: Any = faiss.index_factory(dim, f"IDMap,HNSW{spec.HNSW_NEIGHBOURS}", faiss.METRIC_INNER_PRODUCT)
-        faiss.downcast_index(inner.index).hnsw.efConstruction = spec.HNSW_BUILD_WIDTH
+        graph: Any = faiss.downcast_index(inner.index)
+        graph.hnsw.efConstruction = spec.HNSW_BUILD_WIDTH
         return inner
 
     @classmethod
@@ -85,8 +86,8 @@ class HnswIndex(ApproximateIndex):
 
         if only is None and self._gone:
             only = faiss.IDSelectorRange(0, np.iinfo(np.int64).max)
-        make: Any = faiss.SearchParametersHNSW  # its stubs know no keywords
-        return make(efSearch=width, sel=only)
+        library: Any = faiss  # whose stubs know neither this class nor its keywords
+        return library.SearchParametersHNSW(efSearch=width, sel=only)
 
     def _candidates(self, query: Rows, wanted: int, width: int, only: Any) -> Ids:
         return super()._candidates(query, wanted, max(width, wanted), only)

@@ -11,7 +11,7 @@ import numpy as np
 
 from audiosearch.indexes import spec
 from audiosearch.indexes.approximate import ApproximateIndex
-from audiosearch.indexes.base import Ids, Rows
+from audiosearch.indexes.base import GATHERED, Ids, Rows, selector, settle
 
 _TRAINING_ROUNDS = 10  # of k-means
 
@@ -39,17 +39,16 @@ class _Lists(ApproximateIndex):
 
     def vectors(self, ids: Ids) -> Rows:
         """Rows [n, dim] by id, as they are held. Without kept places it makes them for the moment: a whole pass."""
-        import faiss
 
         if not len(ids):
             return np.empty((0, self.dim), np.float32)
         if not self.direct:
-            self._index.set_direct_map_type(faiss.DirectMap.Hashtable)
+            self._index.set_direct_map_type(_direct_map().Hashtable)
         try:
             return np.asarray(self._index.reconstruct_batch(np.ascontiguousarray(ids, np.int64)), np.float32)
         finally:
             if not self.direct:
-                self._index.set_direct_map_type(faiss.DirectMap.NoMap)
+                self._index.set_direct_map_type(_direct_map().NoMap)
 
     @classmethod
     def _trained(cls, dim: int, sample: Rows, count: int) -> Any:
@@ -61,7 +60,7 @@ class _Lists(ApproximateIndex):
         cls._prepare(inner)
         inner.train(cls._enough(sample))
         if cls.direct:
-            inner.set_direct_map_type(faiss.DirectMap.Hashtable)
+            inner.set_direct_map_type(_direct_map().Hashtable)
         return inner
 
     @classmethod
@@ -101,12 +100,29 @@ class _Lists(ApproximateIndex):
         return np.concatenate([np.empty(0, np.int64), *held])
 
 
+def _direct_map() -> Any:
+    """FAISS's class, which its stubs do not know."""
+    import faiss
+
+    library: Any = faiss
+    return library.DirectMap
+
+
 class IvfIndex(_Lists):
     """Lists of full vectors."""
 
     kind = "ivf"
     inner = "IndexIVFFlat"
     direct = True
+
+    def _scan(self, queries: Rows, allowed: Ids, k: int) -> tuple[Rows, Ids]:
+        if len(allowed) * GATHERED < len(self):
+            return super()._scan(queries, allowed, k)
+        # All lists with full vectors are a flat index; to copy so many rows out of it takes longer.
+        every = self._parameters(self.widest, selector(allowed))
+        return settle(
+            lambda query, n: self._index.search(query, n, params=every), queries, k, len(allowed), self.vectors
+        )
 
     @classmethod
     def codec(cls, dim: int) -> str:
@@ -120,7 +136,7 @@ class IvfSq8Index(_Lists):
     kind = "ivf-sq8"
     inner = "IndexIVFScalarQuantizer"
     needs_rows = True
-    rounding = 1e-2
+    rounding = 0.1  # a vector may lie outside the range of those it was trained on
     extras = (16, 64)
 
     @classmethod

@@ -162,9 +162,10 @@ def places(
     Raises:
         KeyError: an id is not one of the space's vectors.
     """
-    query = select(vector.c.id, vector.c.shard, vector.c.row).where(vector.c.space_id == space_id)
+    # By the ids alone: asked for the space too, SQLite reads all of the space instead.
+    query = select(vector.c.id, vector.c.space_id, vector.c.shard, vector.c.row)
     rows = select_in(connection, query, vector.c.id, ids.tolist())
-    found = {id_: (shard, row) for id_, shard, row in rows}
+    found = {id_: (shard, row) for id_, space, shard, row in rows if space == space_id}
     pairs = np.array([found[id_] for id_ in ids.tolist()], np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 

@@ -169,11 +169,13 @@ class Shards:
             with path.open("rb", buffering=0) as file:
                 for begin, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(wanted)], strict=True):
                     first, last = int(wanted[begin]), int(wanted[end - 1])
-                    block = np.empty((last - first + 1, self.dim), _ROW_TYPE)
+                    whole = last - first + 1 == end - begin  # no gaps: it can be read to where it goes
+                    block = found[begin:end] if whole else np.empty((last - first + 1, self.dim), _ROW_TYPE)
                     if _read_into(file, first * width, block) < block.nbytes:
                         present = path.stat().st_size // width
                         raise LibraryError(f"{path} has {present} of {last + 1} committed rows; {_DAMAGED}")
-                    found[begin:end] = block[wanted[begin:end] - first]
+                    if not whole:
+                        found[begin:end] = block[wanted[begin:end] - first]
         except OSError as error:
             raise LibraryError(f"{path} cannot be read ({error.strerror}); {_DAMAGED}") from error
         return found[back]

@@ -304,7 +304,7 @@ def _take_back(connection: Connection, space_id: int, found: Findings) -> None:
         connection.execute(dead.where(vector.c.deleted_seq.is_(None)).values(deleted_seq=seq), of)
         connection.execute(dead.values(shard=0, row=0), of)
     for recording_id in holes:
-        mine = and_(coverage.c.space_id == space_id, coverage.c.recording_id == recording_id)
-        connection.execute(delete(coverage).where(mine))
+        this = and_(coverage.c.space_id == space_id, coverage.c.recording_id == recording_id)
+        connection.execute(delete(coverage).where(this))
     for group in lost:
         connection.execute(update(commit_group).where(commit_group.c.seq == group.seq).values(crc32c=None))
