@@ -34,6 +34,8 @@ _EXACT_SEEK = frozenset({"wav", "w64", "aiff", "flac", "caf", "mp3", _MP4})
 # What an MP4's encoder adds at the end, at most.
 _PADDING_FRAMES, _PADDING_SAMPLES = 4, 4096
 _MAGIC = (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"caff", b".snd", b"wvpk", b"MAC ")
+# Of a WAV file FFmpeg looks through 1 MB for what only calls itself PCM (DTS does), which takes 28 ms: 4 ms so.
+_WAV, _WAV_PROBE_BYTES = (b"RIFF", b"RF64", b"riff\x2e\x91\xcf\x11"), 64 << 10
 # Text and pictures that FFmpeg opens as if they were films.
 _NOT_FILMS = frozenset({"tty", "image2", "gif", "apng", "bin", "xbin", "adf", "idf"})
 _MAX_OGG_PAGE = 27 + 255 + 255 * 255
@@ -72,7 +74,14 @@ def opened(path: str, progress: Callable[[], None] = _nothing) -> Iterator[Media
         head = _head(path, source)
         try:
             # A player's list must not make us read other files, or the network: nothing else is opened.
-            container = av.open(source, "r", metadata_errors="surrogateescape", buffer_size=1 << 17, io_open=_refuse)
+            container = av.open(
+                source,
+                "r",
+                options={"probesize": str(_WAV_PROBE_BYTES)} if head.startswith(_WAV) else {},
+                metadata_errors="surrogateescape",
+                buffer_size=1 << 17,
+                io_open=_refuse,
+            )
         except MemoryError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
