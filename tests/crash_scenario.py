@@ -58,17 +58,17 @@ def added(n: int) -> list[tuple[bytes, float]]:
 def scenario(library: Path, note: Callable[[int], object] = lambda n: None) -> None:
     """A library is made, filled in three goes and indexed; done again, it ends the same. `note` hears of commits that
     have returned."""
-    vectors_module.SHARD_BYTES = 10 * DIM * 2  # a new shard now and then
-    for go in range(3):
-        exists = (library / connection.DATABASE).exists()
-        with Store.open(library, write=True) if exists else Store.create(library) as store:
-            space = store.add_space(spec())
-            store.add_root("/data")
-            for n in range(3 * go, 3 * go + 3):
-                store.commit(space.id, batch(n))
-                note(n)
-            with disk_faults(library):
-                index_cache.save_generation(store, space, force=True)
+    with patch.object(vectors_module, "SHARD_BYTES", 10 * DIM * 2):  # a new shard now and then
+        for go in range(3):
+            exists = (library / connection.DATABASE).exists()
+            with Store.open(library, write=True) if exists else Store.create(library) as store:
+                space = store.add_space(spec())
+                store.add_root("/data")
+                for n in range(3 * go, 3 * go + 3):
+                    store.commit(space.id, batch(n))
+                    note(n)
+                with disk_faults(library):
+                    index_cache.save_generation(store, space, force=True)
 
 
 def contents(library: Path) -> Contents:
