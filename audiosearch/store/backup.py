@@ -36,6 +36,7 @@ from audiosearch.types import Copied, StepProgress
 
 MARKER = "backup.json"  # makes a directory a backup, which the next one may add to
 _OURS = {"vectors", "indexes", "writer.lock", "writer.json", CONFIG_NAME, MARKER, f"{CONFIG_NAME}.new", f"{MARKER}.new"}
+_HITS = "hits.db"  # what queries of the backup wrote (query/remembered.py): not copied, it is no truth
 _PAGES = 4096  # of the database at a time
 _TRIES = 3
 
@@ -154,7 +155,9 @@ def _check_place(target: Path) -> None:
         raise UsageError(f"{target} is not a directory")
     if (target / DATABASE).exists() and not (target / MARKER).exists():
         raise UsageError(f"{target} is a library in use, not a backup: choose another directory")
-    others = [path.name for path in target.iterdir() if path.name not in _OURS and not path.name.startswith(DATABASE)]
+    others = [
+        path.name for path in target.iterdir() if path.name not in _OURS and not path.name.startswith((DATABASE, _HITS))
+    ]
     if others:
         raise UsageError(f"{target} holds other things ({min(others)}): choose an empty or new directory")
 

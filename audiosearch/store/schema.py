@@ -17,7 +17,7 @@ from audiosearch.store import connection as connections
 from audiosearch.store.faults import database_fault
 from audiosearch.store.filesystem import sync_directory
 
-REVISIONS = ("0001", "0002", "0003")  # oldest first; a test holds this equal to what `migrations/` has
+REVISIONS = ("0001", "0002", "0003", "0004")  # oldest first; a test holds this equal to what `migrations/` has
 
 
 def revision(connection: sqlite3.Connection) -> str | None:

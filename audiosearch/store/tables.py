@@ -3,6 +3,7 @@
     root ─< file >─ recording ─< chunk ─< vector >─ space ─< commit_group
              ├─< field, marker (what the file says of itself)
               failure (by root and path)     coverage (space × recording: all its chunks are in)
+    label (by a recording's packet hash)
 
 Ids are AUTOINCREMENT, so that an id is never given to a second thing: vector ids are the ids inside index files. A
 deleted vector keeps its row, with the `deleted_seq` of the commit that deleted it, so that an index can catch up.
@@ -127,6 +128,26 @@ failure = Table(
     Column("attempts", Integer, nullable=False),
     Column("last_attempt_at", Text, nullable=False),  # ISO 8601, UTC
     UniqueConstraint("root_id", "path"),
+    sqlite_autoincrement=True,
+)
+
+# What the user said of hits. Of the content, not of a row of `recording`: a label stays when that goes and comes again,
+# whatever is embedded anew. What it is about is the tag or, without one, the words of the query that found the hit.
+label = Table(
+    "label",
+    metadata,
+    _id(),
+    Column("packet_hash", LargeBinary, nullable=False),
+    Column("start_seconds", Float, nullable=False),  # both to a millisecond, as in the hit's id
+    Column("end_seconds", Float, nullable=False),
+    Column("verdict", Boolean, nullable=False),
+    Column("tag", Text, nullable=False),  # empty: none
+    Column("query", Text, nullable=False),  # empty: not known, or there is a tag
+    Column("folded", Text, nullable=False),  # what it is about, as it is compared: without case
+    Column("hit_id", Text, nullable=False, index=True),
+    Column("created_at", Text, nullable=False),  # ISO 8601, UTC
+    UniqueConstraint("packet_hash", "start_seconds", "end_seconds", "folded"),
+    Index("ix_label_folded", "folded"),
     sqlite_autoincrement=True,
 )
 
