@@ -217,6 +217,30 @@ class StageShares:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """What the user said of a hit: that it is (`verdict`) or is not the `tag` or, without one, what was asked for.
+
+    `query` is what found it, where there is no tag and that was words. `recording` is its packet hash, in hexadecimal
+    digits; `path` a file that holds it, None if none does any more.
+    """
+
+    hit_id: str
+    verdict: bool
+    tag: str | None
+    query: str | None
+    path: str | None  # absolute
+    start_seconds: float
+    end_seconds: float
+    recording: str
+    created_at: str  # ISO 8601, UTC
+
+    @property
+    def about(self) -> str | None:
+        """The tag, else the query."""
+        return self.tag or self.query
+
+
+@dataclass(frozen=True, slots=True)
 class IngestSummary:
     """What an ingest did. `failed` holds this run's failures and those of unchanged files that failed before."""
 

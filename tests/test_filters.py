@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import false, select
+from sqlalchemy import select
 from store_helpers import DIM, chunks, file_record, key, spec, unit
 
-from audiosearch.errors import QuerySyntaxError, UsageError
+from audiosearch.errors import QuerySyntaxError
 from audiosearch.query import conditions
 from audiosearch.query.filters import (
     FIELDS,
@@ -32,7 +32,14 @@ from audiosearch.query.filters import (
 )
 from audiosearch.query.ranges import Bounds, channels, date, duration, sample_rate
 from audiosearch.store import tables
-from audiosearch.store.records import ChunkRecord, CommitBatch, FileRecord, FinishedRecording, RecordingInfo
+from audiosearch.store.records import (
+    ChunkRecord,
+    CommitBatch,
+    FileRecord,
+    FinishedRecording,
+    LabelRecord,
+    RecordingInfo,
+)
 from audiosearch.store.store import Store
 from audiosearch.types import Field, Marker, MediaInfo, Metadata, Space
 
@@ -489,20 +496,34 @@ def test_the_vectors_that_may_be_found(catalogue: Catalogue, few: int, monkeypat
     assert catalogue.space.spec.dim == DIM
 
 
-def test_labels_are_asked_of_whoever_knows_them(catalogue: Catalogue):
-    filter_ = parse_filter("-label:(good, bad)")
-    with pytest.raises(UsageError, match="no labels"):
-        conditions.file_condition(filter_)
-    asked: list[Pattern] = []
-
-    def labelled(pattern: Pattern):
-        asked.append(pattern)
-        return false()
-
-    with catalogue.store.connected() as connection:
-        found = conditions.vector_ids(connection, filter_, catalogue.space.id, labelled=labelled)
-    assert asked == [Pattern(("good",)), Pattern(("bad",))]
-    assert len(found) == 2 * len({item.recording for item in ITEMS})
+def test_labels_are_of_the_recording(catalogue: Catalogue):
+    """A label is of the content: every file that holds it has it."""
+    rain, wind = list(dict.fromkeys(item.recording for item in ITEMS))[:2]
+    catalogue.store.add_labels(
+        [
+            LabelRecord(key(rain), 0.0, 5.0, True, "Heavy  Rain", "", "00000000aaaa"),
+            LabelRecord(key(rain), 2.0, 3.0, False, "thunder", "", "00000000bbbb"),
+            LabelRecord(key(wind), 0.0, 5.0, True, "", "wind, yes", "00000000cccc"),
+        ]
+    )
+    of = {name: {item.path for item in ITEMS if item.recording == name} for name in (rain, wind)}
+    every = {item.path for item in ITEMS}
+    for text, expected in {
+        "label:rain": of[rain],
+        'label:"HEAVY RAIN"': of[rain],
+        'label:="heavy rain"': of[rain],
+        "label:=rain": set(),
+        "label:thunder": set(),  # was said not to be there
+        "label:no": of[rain],
+        "label:yes": of[rain] | of[wind],
+        "label:*yes": of[wind],
+        "label:*": of[rain] | of[wind],
+        "-label:*": every - of[rain] - of[wind],
+        "label:(wind, rain)": of[rain] | of[wind],
+    }.items():
+        assert catalogue.paths(text) == expected, text
+    for digits in ("aaaa", "bbbb", "cccc"):
+        assert catalogue.store.remove_labels(f"00000000{digits}") == 1
 
 
 def test_many_stars_cost_no_more_than_one(catalogue: Catalogue):

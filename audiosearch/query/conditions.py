@@ -39,12 +39,9 @@ from sqlalchemy import (
     true,
 )
 
-from audiosearch.errors import UsageError
 from audiosearch.query.filters import ANY_STORED, STORED, AllOf, AnyOf, Filter, Not, Pattern, Within, Words
 from audiosearch.store.metadata import FOLDED_CHARACTERS
-from audiosearch.store.tables import chunk, field, file, marker, recording, root, vector
-
-Labelled = Callable[[Pattern], ColumnElement[bool]]  # the condition on `file` for `label:PATTERN`
+from audiosearch.store.tables import chunk, field, file, label, marker, recording, root, vector
 
 _RANGED = {
     "duration": recording.c.duration_seconds,
@@ -52,37 +49,34 @@ _RANGED = {
     "channels": recording.c.channels,
 }
 _OF_RECORDING = {"container": recording.c.container, "codec": recording.c.codec}
+_VERDICTS = {"yes": True, "no": False}  # as values of `label`
 _IN_LIST, _FEW = 500, 2000
 _FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # accents with their letters, and apart
 _LIKED = re.compile(r"[\x21-\x7e]+")  # what LIKE compares without case, as we do
 
 
-def file_condition(filter_: Filter, *, labelled: Labelled | None = None) -> ColumnElement[bool]:
-    """What `filter_` asks of a row of `file`. Raises UsageError for a label if `labelled` does not know about them."""
+def file_condition(filter_: Filter) -> ColumnElement[bool]:
+    """What `filter_` asks of a row of `file`."""
     if isinstance(filter_, Not):
-        return not_(file_condition(filter_.part, labelled=labelled))
+        return not_(file_condition(filter_.part))
     if isinstance(filter_, (AllOf, AnyOf)):
-        parts = [file_condition(part, labelled=labelled) for part in filter_.parts]
+        parts = [file_condition(part) for part in filter_.parts]
         return and_(*parts) if isinstance(filter_, AllOf) else or_(*parts)
     if isinstance(filter_, Within):
         return _within(filter_)
     if filter_.field == "label":
-        if labelled is None:
-            raise UsageError("this library has no labels yet: leave `label:` out of the filter")
-        return labelled(filter_.pattern)
+        return _labelled(filter_.pattern)
     return _words(filter_)
 
 
-def recordings(filter_: Filter, *, labelled: Labelled | None = None) -> Select[tuple[int]]:
+def recordings(filter_: Filter) -> Select[tuple[int]]:
     """Ids of the recordings of which a file fits."""
-    return select(file.c.recording_id).where(file_condition(filter_, labelled=labelled)).distinct()
+    return select(file.c.recording_id).where(file_condition(filter_)).distinct()
 
 
-def vector_ids(
-    connection: Connection, filter_: Filter, space_id: int, *, labelled: Labelled | None = None
-) -> NDArray[np.int64]:
+def vector_ids(connection: Connection, filter_: Filter, space_id: int) -> NDArray[np.int64]:
     """Ids of the space's vectors that a search under the filter may find, ascending."""
-    fitting = recordings(filter_, labelled=labelled)
+    fitting = recordings(filter_)
     query = (
         select(vector.c.id)
         .join(chunk, chunk.c.id == vector.c.chunk_id)
@@ -98,12 +92,10 @@ def vector_ids(
     return np.sort(np.array(found, np.int64))
 
 
-def places(
-    connection: Connection, filter_: Filter, recording_ids: Collection[int], *, labelled: Labelled | None = None
-) -> set[tuple[str, str]]:
+def places(connection: Connection, filter_: Filter, recording_ids: Collection[int]) -> set[tuple[str, str]]:
     """(root, path below it) of those files of some recordings that fit: a hit should show one of them."""
     query = select(root.c.path, file.c.path).join(root, root.c.id == file.c.root_id)
-    query = query.where(file_condition(filter_, labelled=labelled))
+    query = query.where(file_condition(filter_))
     wanted = sorted(set(recording_ids))
     found: set[tuple[str, str]] = set()
     for first in range(0, len(wanted), _IN_LIST):
@@ -123,6 +115,17 @@ def _within(wanted: Within) -> ColumnElement[bool]:
     if wanted.field == "date":
         return and_(*limits)
     return file.c.recording_id.in_(select(recording.c.id).where(*limits))
+
+
+def _labelled(pattern: Pattern) -> ColumnElement[bool]:
+    """Of a span of the recording the user said that it is what `pattern` names; of `yes`, `no` and `*` anything."""
+    said = select(recording.c.id).join(label, label.c.packet_hash == recording.c.packet_hash)
+    word = None if pattern.is_whole or len(pattern.pieces) > 1 else fold(pattern.pieces[0])
+    if word in _VERDICTS:
+        said = said.where(label.c.verdict.is_(_VERDICTS[word]))
+    elif not pattern.is_anything:
+        said = said.where(label.c.verdict.is_(True), _text_fits(label.c.folded, pattern))
+    return file.c.recording_id.in_(said)
 
 
 def _words(wanted: Words) -> ColumnElement[bool]:

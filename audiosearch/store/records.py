@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosearch.types import MediaInfo, Metadata
+from audiosearch.types import MediaInfo, Metadata, Vectors
 
 
 class FileState(NamedTuple):
@@ -174,3 +174,25 @@ class StoredChunk:
     start_seconds: float
     end_seconds: float
     paths: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    """What the user said of a span: that it is (`verdict`) the tag, or without one (empty) what the query asked for."""
+
+    packet_hash: bytes
+    start_seconds: float
+    end_seconds: float
+    verdict: bool
+    tag: str
+    query: str
+    hit_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedVectors:
+    """A unit row for each labelled span that a space holds, [n, dim] each; of `missing` labels it does not."""
+
+    yes: Vectors
+    no: Vectors
+    missing: int

@@ -11,11 +11,15 @@ import sqlite3
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audiosearch.errors import SchemaError
 from audiosearch.store import connection as connections
 from audiosearch.store.faults import database_fault
 from audiosearch.store.filesystem import sync_directory
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 REVISIONS = ("0001", "0002", "0003", "0004")  # oldest first; a test holds this equal to what `migrations/` has
 
@@ -52,6 +56,17 @@ def needs_upgrade(database: Path) -> bool:
             "upgrade audiosearch"
         )
     return found != REVISIONS[-1]
+
+
+def check_current(connection: Connection, database: Path) -> None:
+    """For a transaction without the writer lock, beside which another program may have upgraded the library.
+
+    Raises:
+        SchemaError: it has.
+    """
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if found != REVISIONS[-1]:
+        raise SchemaError(f"{database} is of schema {found} meanwhile, not {REVISIONS[-1]}; upgrade audiosearch")
 
 
 def create(database: Path) -> None:

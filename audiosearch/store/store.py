@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError
 from audiosearch.store import connection as connections
-from audiosearch.store import metadata, places, reading, schema, spaces, writing
+from audiosearch.store import labels, metadata, places, reading, schema, spaces, writing
 from audiosearch.store.connection import database_faults
 from audiosearch.store.faults import disk_faults
 from audiosearch.store.filesystem import make_directories
@@ -39,14 +39,16 @@ from audiosearch.store.records import (
     FileRecord,
     FileState,
     FinishedRecording,
+    JudgedVectors,
     KnownFile,
+    LabelRecord,
     RecordingInfo,
     RecordingState,
     Root,
     StoredChunk,
 )
 from audiosearch.store.vectors import Shards
-from audiosearch.types import FailedFile, FileInfo, Metadata, Space, SpaceSpec, Status, Vectors
+from audiosearch.types import FailedFile, FileInfo, Label, Metadata, Space, SpaceSpec, Status, Vectors
 
 __all__ = [
     "Changes",
@@ -366,6 +368,59 @@ class Store:
         with self._read() as connection:
             return reading.resolve(connection, [int(each) for each in ids])
 
+    def chunks_of(self, space_id: int, packet_hash: bytes) -> list[StoredChunk]:
+        """The chunks of a recording that have a vector in the space, in time order."""
+        with self._read() as connection:
+            return reading.chunks_of(connection, space_id, packet_hash)
+
+    def paths_of(self, packet_hash: bytes) -> tuple[tuple[str, str], ...]:
+        """The files that hold a recording, as (root, path below it)."""
+        with self._read() as connection:
+            return reading.paths_of(connection, packet_hash)
+
+    # What the user says of hits
+
+    def add_labels(self, records: Iterable[LabelRecord]) -> None:
+        """Write labels, on the disk when this returns; each replaces what was said of the same span about the same
+        thing. It needs no writer lock: beside an ingest it waits for the end of a commit at most.
+
+        Raises:
+            SchemaError: a newer program has upgraded the library meanwhile.
+            LibraryError: the disk is full, read-only or gone.
+        """
+        with self._beside() as connection:
+            labels.put(connection, records)
+
+    def remove_labels(self, hit_id: str, tag: str | None = None) -> int:
+        """Remove the labels of a hit, by its whole id: those about `tag`, or all; return how many. Else as
+        `add_labels`."""
+        with self._beside() as connection:
+            return labels.remove(connection, hit_id, tag)
+
+    def labels(self, *, tag: str | None = None, hit_prefix: str | None = None) -> list[Label]:
+        """Labels, oldest first: those about `tag`, those of hits whose id begins like this, or all."""
+        with self._read() as connection:
+            return labels.listed(connection, tag=tag, hit_prefix=hit_prefix)
+
+    def judged_vectors(self, space_id: int, tag: str) -> JudgedVectors:
+        """The vectors of what was said to be `tag`, and not to be it: those of the chunks that overlap each labelled
+        span best; their direction on average, where several do so alike.
+
+        Raises:
+            LibraryError: a shard is missing or too short.
+        """
+        dim = self.shard_files(space_id).dim
+        with self._read() as connection:
+            found = labels.judged(connection, space_id, tag)
+            newest = {tuple(ids): verdict for verdict, ids in found if ids}  # of one sound the last word counts
+            rows = self.vectors(space_id, np.array([id_ for ids in newest for id_ in ids], np.int64)).reshape(-1, dim)
+        if newest:
+            first = np.cumsum([0, *map(len, newest)])[:-1]
+            rows = np.add.reduceat(rows, first, axis=0)
+            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        is_yes = np.array(list(newest.values()), np.bool_)
+        return JudgedVectors(rows[is_yes], rows[~is_yes], sum(not ids for _, ids in found))
+
     # What a person asks
 
     def metadata(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Metadata]:
@@ -435,6 +490,20 @@ class Store:
             connection = connection.execution_options(immediate=True)
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def _beside(self) -> Iterator[sqlalchemy.Connection]:
+        """A short transaction beside the one writer, for what that does not count on. The database makes one wait for
+        the other."""
+        engine = connections.engine(self._database, write=True)
+        try:
+            with database_faults(self._database), engine.connect() as connection:
+                connection = connection.execution_options(immediate=True)
+                with connection.begin():
+                    schema.check_current(connection, self._database)
+                    yield connection
+        finally:
+            engine.dispose()
 
     def shard_files(self, space_id: int) -> Shards:
         """The shards of a space."""
