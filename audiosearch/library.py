@@ -451,6 +451,27 @@ class Library:
         """The files that could not be read, by path; with `cause` only those that failed like this."""
         return tuple(each for each in self._store().failures() if cause in (None, each.cause))
 
+    def label(self, hit: str | Hit, verdict: bool, tag: str | None = None) -> Label:
+        """Say that a hit, or the one whose id begins like this, is (`verdict`) or is not `tag`; without a tag, what its
+        query asked for. It replaces what was said of that span about the same thing, and may be done beside an ingest.
+
+        Raises UsageError for a hit that was not shown lately.
+        """
+        from audiosearch.query import labelling
+
+        return labelling.add(self._store(), hit if isinstance(hit, str) else hit.id, verdict, tag)
+
+    def unlabel(self, hit: str | Hit, tag: str | None = None) -> tuple[Label, ...]:
+        """Take back what was said of a hit: about `tag`, or all of it; returns that. Raises UsageError if there is
+        nothing."""
+        from audiosearch.query import labelling
+
+        return tuple(labelling.remove(self._store(), hit if isinstance(hit, str) else hit.id, tag))
+
+    def labels(self, tag: str | None = None) -> tuple[Label, ...]:
+        """What was said of hits, oldest first; with `tag` only what is about it."""
+        return tuple(self._store().labels(tag=tag))
+
     def verify(self, *, repair: bool = False, progress: Callable[[StepProgress], None] | None = None) -> Verification:
         """Hold the catalogue, the vectors and the index files against each other; reads all of them.
 

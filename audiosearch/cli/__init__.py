@@ -29,6 +29,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "ingest": ("audiosearch.cli.ingest", "ingest", "Index the sound of files and folders."),
     "query": ("audiosearch.cli.query", "query", "Find moments by words, by an example sound, or both."),
+    "label": (
+        "audiosearch.cli.label",
+        "label",
+        "Say of a hit whether it is what was meant; list, take back or export what was said.",
+    ),
     "status": ("audiosearch.cli.status", "status", "Say what the library holds."),
     "sync": ("audiosearch.cli.sync", "sync", "Follow the ingested folders: what is new, changed, moved or deleted."),
     "info": ("audiosearch.cli.info", "info", "Say what is known of a file: sound, tags, markers, time."),

@@ -90,9 +90,7 @@ def recall(directory: str | os.PathLike[str], prefix: str) -> Shown:
     Raises:
         UsageError: it was not shown lately, or more than one is meant.
     """
-    prefix = prefix.strip().lower().removeprefix("hit:")
-    if not _PREFIX.fullmatch(prefix):
-        raise UsageError(f"{prefix!r} is no hit's id: give 4 to {MOST_DIGITS} of its digits, 0-9 and a-f")
+    prefix = prefix_of(prefix)
 
     def read(connection: sqlite3.Connection) -> list[Shown]:
         rows = connection.execute(
@@ -112,6 +110,14 @@ def recall(directory: str | os.PathLike[str], prefix: str) -> Shown:
         ids = ", ".join(each.hit_id for each in found[:_LISTED]) + ", ..." * (len(found) > _LISTED)
         raise UsageError(f"more than one hit begins with {prefix}: give more digits of {ids}")
     return found[0]
+
+
+def prefix_of(hit: str) -> str:
+    """The beginning of a hit's id as it is compared: `hit:AB12` is ab12. Raises UsageError if it cannot be one."""
+    prefix = hit.strip().lower().removeprefix("hit:")
+    if not _PREFIX.fullmatch(prefix):
+        raise UsageError(f"{hit!r} is no hit's id: give 4 to {MOST_DIGITS} of its digits, 0-9 and a-f")
+    return prefix
 
 
 def _tried(place: Path, use: Callable[[sqlite3.Connection], _T], *, read_only: bool = False) -> _T | None:
