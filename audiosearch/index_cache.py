@@ -53,6 +53,12 @@ class LiveIndex:
         with self._lock:
             return len(self._loaded())
 
+    @property
+    def factory(self) -> str:
+        """What kind it is, as FAISS calls it."""
+        with self._lock:
+            return self._loaded().factory
+
     def refresh(self) -> bool:
         """Take in what was committed since; returns whether anything was. Costs one short query if nothing was."""
         self._go_over()

@@ -13,84 +13,51 @@ committed when it began.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from audiosearch.config import DEFAULT_MODEL, Settings, library_directory, load_settings
-from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError, SpaceMismatch, UsageError
+from audiosearch.config import Settings, library_directory, load_settings
+from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError, UsageError
+from audiosearch.filling import INDEX_KINDS as INDEX_KINDS
+from audiosearch.filling import Filling, StrPath
+from audiosearch.models import Models as Models
+from audiosearch.models import OpenModels
+from audiosearch.models import installed_models as _installed_models
 from audiosearch.types import (
     Answer,
-    BuiltIndex,
     Copied,
     FailedFile,
     FileInfo,
-    IngestProgress,
-    IngestSummary,
-    ModelDescription,
+    Hit,
+    Label,
     Space,
     SpaceStatus,
     Status,
     StepProgress,
-    SyncSummary,
-    Vectors,
     Verification,
 )
 
 if TYPE_CHECKING:
-    from audiosearch.embed.base import AudioTextEmbedder
     from audiosearch.index_cache import LiveIndex
-    from audiosearch.ingest.scan import Listed, Target
-    from audiosearch.store.store import Store
-
-StrPath = str | os.PathLike[str]
-INDEX_KINDS = ("auto", "flat", "hnsw", "ivf", "ivf-sq8", "ivf-pq")
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """Where models come from; tests put a hand-computed one here. `describe(name)` must not need torch;
-    `load(name, device=..., dtype=...)` gives the embedder; `other_devices(device)` says where else an ingest may load
-    it when `device` is what the user asked for."""
-
-    describe: Callable[[str], ModelDescription]
-    load: Callable[..., AudioTextEmbedder]
-    other_devices: Callable[[str | None], Sequence[str]] = lambda device: ()
+    from audiosearch.query import engine
+    from audiosearch.query.allowed import Allowed
+    from audiosearch.query.grammar import Expression, HitRef
+    from audiosearch.query.remembered import Shown
+    from audiosearch.query.request import Query
+    from audiosearch.query.terms import Referred
 
 
-def _installed_models() -> Models:
-    def describe(name: str) -> ModelDescription:
-        from audiosearch.model.fingerprint import describe_model
-
-        return describe_model(name)
-
-    def load(name: str, *, device: str | None, dtype: str | None) -> AudioTextEmbedder:
-        from audiosearch.embed import load_embedder
-
-        return load_embedder(name, device=device, dtype=dtype)
-
-    def other_devices(device: str | None) -> Sequence[str]:
-        from audiosearch.embed.batching import other_devices
-
-        return other_devices(device)
-
-    return Models(describe, load, other_devices)
-
-
-class Library:
+class Library(Filling):
     """One library, opened. Make it with `Library.open`; it is a context manager."""
 
     def __init__(self, settings: Settings, models: Models) -> None:
-        self.settings = settings
-        self._models = models
-        self._opening = threading.RLock()  # held to open or load what is not there yet
-        self._reader: Store | None = None
+        super().__init__(settings, OpenModels(models, settings))
         self._indexes: dict[int, LiveIndex] = {}
-        self._embedders: dict[tuple[str, str | None], AudioTextEmbedder] = {}  # by fingerprint and device
-        self._descriptions: dict[str, ModelDescription] = {}
+        self._filters: Allowed | None = None
 
     @classmethod
     def open(
@@ -122,216 +89,23 @@ class Library:
                 raise
         return library
 
-    @property
-    def directory(self) -> str:
-        """The absolute directory of the library."""
-        return self.settings.library
-
-    def ingest(
-        self,
-        paths: Iterable[StrPath],
-        *,
-        instruction: str | None = None,
-        window_seconds: float | None = None,
-        hop_seconds: float | None = None,
-        workers: int | None = None,
-        progress: Callable[[IngestProgress], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> IngestSummary:
-        """Index every sound under `paths` that is new or changed; folders are walked, files taken as they are.
-
-        What is not said is as in the library's default space, so that all of it stays searchable together. With an
-        `instruction` the sound is embedded under it, into an aspect space of its own. `progress` is called often;
-        `cancelled` is asked often, and once it says True what was done so far is committed and the summary says
-        `interrupted`. Raises LibraryLocked if another process is writing, UsageError for a path that does not exist,
-        ModelError. A file that cannot be read raises nothing: see `IngestSummary.failed`.
-        """
-        from audiosearch.store.store import Store
-
-        chosen = [os.fspath(path) for path in paths]
-        if not chosen:
-            raise UsageError("nothing to ingest: name at least one file or folder")
-        if instruction is not None and not instruction.strip():
-            raise UsageError("the instruction is empty: leave it out to ingest without one")
-        with Store.open(self.directory, write=True) as store:
-            return self._ingest(
-                store,
-                [os.path.expanduser(path) for path in chosen],  # noqa: PTH111 - a Path would normalise the name
-                instruction=instruction,
-                window_seconds=window_seconds,
-                hop_seconds=hop_seconds,
-                workers=workers,
-                progress=progress,
-                cancelled=cancelled,
-            )
-
-    def watch(
-        self,
-        paths: Iterable[StrPath],
-        *,
-        on_round: Callable[[IngestSummary], None],
-        on_note: Callable[[str], None] = lambda note: None,
-        settle_seconds: float | None = None,
-        poll_seconds: float | None = None,
-        progress: Callable[[IngestProgress], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
-        **options: Any,
-    ) -> None:
-        """Ingest `paths`, then whatever is new or changed below them, until `cancelled` says True or Ctrl-C.
-
-        A file is taken once it has not changed for `settle_seconds`. Where the system does not tell of changes, folders
-        are looked at every `poll_seconds`; `on_note` hears about that and whatever else one should know. Each round of
-        ingest is told to `on_round`; the library is locked, and a model loaded, only while and once there is something
-        to do. Files that are deleted stay in the library until `sync`. `options` are as of `ingest`, and so is what is
-        raised; LibraryLocked only at the beginning, later rounds wait for their turn.
-        """
-        from audiosearch.errors import LibraryLocked
-        from audiosearch.ingest import scan, watch
-        from audiosearch.store.store import Store
-
-        chosen = [os.path.expanduser(os.fspath(path)) for path in paths]  # noqa: PTH111 - as above
-        scan.targets(chosen, [])  # a path that is not there is an error, though only at the beginning
-        options |= {"progress": progress, "cancelled": cancelled}
-        interrupted = locked = False
-
-        def finished(summary: IngestSummary) -> None:
-            nonlocal interrupted, locked
-            interrupted, locked = summary.interrupted, False
-            on_round(summary)
-
-        def take(files: list[str]) -> bool:
-            nonlocal locked
-            try:
-                with Store.open(self.directory, write=True) as store:
-                    roots = [path for _, path in store.roots()]
-                    summary = self._ingest(store, scan.listed(files, roots), **options)
-            except LibraryLocked as error:
-                if not locked:
-                    on_note(f"waiting: {error}")
-                locked = True
-                return False
-            finished(summary)
-            return True
-
-        with watch.Watcher(
-            chosen,
-            exclude=[self.directory],
-            settle_seconds=watch.SETTLE_SECONDS if settle_seconds is None else settle_seconds,
-            poll_seconds=watch.POLL_SECONDS if poll_seconds is None else poll_seconds,
-            say=on_note,
-        ) as watcher:
-            finished(self.ingest(chosen, **options))
-            watch.watch(
-                watcher,
-                take,
-                failures=self.failures,
-                stopped=lambda: interrupted or (cancelled is not None and cancelled()),
-            )
-
-    def retry(
-        self,
-        paths: Iterable[StrPath] = (),
-        *,
-        cause: str | None = None,
-        workers: int | None = None,
-        progress: Callable[[IngestProgress], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> IngestSummary:
-        """Read failed files again, whatever their cause and however often they failed: those at or below `paths`, or
-        all, and those of one `cause` (`MediaError.CAUSES`), or of any.
-
-        They go into the default space. Else as `ingest`; raises UsageError for a cause that there is not.
-        """
-        from audiosearch.ingest.ledger import failed_files
-        from audiosearch.store.store import Store
-
-        chosen = [os.path.expanduser(os.fspath(path)) for path in paths]  # noqa: PTH111 - as above
-        with Store.open(self.directory, write=True) as store:
-            files, notes = failed_files(store, chosen, cause)
-            summary = self._ingest(store, files, retry=True, workers=workers, progress=progress, cancelled=cancelled)
-        return replace(summary, warnings=(*notes, *summary.warnings))
-
-    def sync(
-        self,
-        paths: Iterable[StrPath] = (),
-        *,
-        relocate: Mapping[str, str] | None = None,
-        dry_run: bool = False,
-        prune_all: bool = False,
-        workers: int | None = None,
-        progress: Callable[[IngestProgress], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> SyncSummary:
-        """Bring the library in step with the folders that were ingested, or with what lies at or below `paths` in them.
-
-        New and changed files go into the default space, as `ingest` does it; files that moved keep their vectors; files
-        that are gone are removed, except of roots where that looks like a disk that is not mounted
-        (`SyncSummary.held_back`), unless with `prune_all`. `relocate`: whole roots that are elsewhere now, old path ->
-        new path. With `dry_run` nothing is written. Raises LibraryEmpty, UsageError, and what `ingest` raises.
-        """
-        from audiosearch.ingest import sync
-        from audiosearch.model.fingerprint import space_spec
-        from audiosearch.store.store import Store
-
-        chosen = [os.path.expanduser(os.fspath(path)) for path in paths]  # noqa: PTH111 - as above
-        with Store.open(self.directory, write=not dry_run) as store:
-            if dry_run:
-                description, window, hop = self._like_default(store)
-                space = store.space(
-                    space_spec(description, instruction=None, window_seconds=window, hop_seconds=hop).fingerprint
-                )
-                return sync.preview(
-                    store,
-                    space.id if space else 0,
-                    chosen,
-                    relocate=relocate,
-                    prune_all=prune_all,
-                    progress=progress,
-                    cancelled=cancelled,
-                )
-            ingest = partial(self._ingest, store, workers=workers, progress=progress, cancelled=cancelled)
-            summary = sync.sync(store, ingest, chosen, relocate=relocate, prune_all=prune_all)
-            if summary.files_removed:
-                assert summary.ingest is not None
-                summary = replace(summary, ingest=self._save_indexes(store, summary.ingest))
-        return summary
-
     def query(
         self,
-        text: str | None = None,
+        text: str | Query | Expression | None = None,
         *,
-        audio: StrPath | None = None,
-        start_seconds: float | None = None,
-        end_seconds: float | None = None,
-        instruction: str | None = None,
-        k: int = 10,
+        cancelled: Callable[[], bool] | None = None,
+        **options: Any,
     ) -> Answer:
-        """The `k` moments that fit best: `text`, an example sound (`audio`, or its span), or both as one joint input.
+        """The moments that fit best: a whole `Query`, or its `text` and `options`, which are the fields of `Query`.
 
-        What was committed up to now is searched, by any process. Raises LibraryEmpty, SpaceMismatch, ModelError,
-        MediaError (of the example) and UsageError.
+        What was committed up to now is searched, by any process. Once `cancelled` says True nothing more is heard
+        again, and the answer is what is known by then. Raises LibraryEmpty, SpaceMismatch, ModelError, MediaError (of
+        an example) and UsageError.
         """
-        from audiosearch.audio import read_span
         from audiosearch.query import engine
 
-        query = engine.Query(
-            text=text,
-            audio=None if audio is None else os.fspath(audio),
-            start_seconds=start_seconds,
-            end_seconds=end_seconds,
-            instruction=instruction,
-            k=k,
-        )
-        sources = engine.Sources(
-            store=self._store(),
-            index=self._index,
-            embedder=self._embedder_of,
-            describe=self._describe,
-            read_span=read_span,
-            model=self.settings.model,
-            rerank=self.settings.rerank,
-            rerank_seconds=self.settings.rerank_seconds,
-        )
+        query = self._asked(text, options)
+        sources = self._sources(cancelled)
         known = sources.store.spaces()
         try:
             return engine.answer(query, sources)
@@ -339,6 +113,32 @@ class Library:
             if sources.store.spaces() == known:
                 raise
         return engine.answer(query, sources)  # a space was dropped meanwhile; the others can answer
+
+    def iterate(self, text: str | Query | None = None, **options: Any) -> Iterator[Hit]:
+        """Hits without end, best first, until there are no more; `k` is how many are asked for at first. Else as
+        `query`. What is committed while one reads may come out of order, but no hit comes twice."""
+        query = self._asked(text, options)
+        seen: set[str] = set()
+        while True:
+            hits = self.query(query).hits
+            new = [hit for hit in hits if hit.id not in seen]
+            seen.update(hit.id for hit in new)
+            yield from new
+            if len(hits) < query.k:
+                return
+            query = replace(query, k=4 * query.k)
+
+    def similar(self, hit: str, *, k: int = 10, **options: Any) -> Answer:
+        """What sounds like an earlier hit, which itself is left out. `hit` is its id, or the beginning of it; `options`
+        as of `query`. Raises UsageError for a hit that was not shown lately, and what `query` raises."""
+        from audiosearch.query import remembered
+        from audiosearch.query.grammar import Expression, HitRef
+
+        shown = remembered.recall(self.directory, hit)
+        answer = self.query(Expression((HitRef(shown.hit_id),)), k=k + 4, **options)
+        paths = {str(Path(*place)) for place in self._store().paths_of(shown.packet_hash)}
+        others = [hit for hit in answer.hits if hit.path not in paths or not _covers(shown, hit)]
+        return replace(answer, hits=tuple(others)[:k])
 
     def spaces(self) -> tuple[SpaceStatus, ...]:
         """The spaces, oldest first. One is full when its `recordings` are as many as `status().recordings`."""
@@ -353,84 +153,6 @@ class Library:
             return next(
                 each for space, each in zip(store.spaces(), store.status().spaces, strict=True) if space.id == found.id
             )
-
-    def set_default_space(self, name: str) -> None:
-        """Search the space `name` (as in `find_space`) from now on, and ingest as it was made. Raises UsageError (also
-        for an aspect) and LibraryLocked."""
-        from audiosearch.store.store import Store
-
-        with Store.open(self.directory, write=True) as store:
-            store.set_default(store.find_space(name))
-
-    def drop_space(self, name: str) -> None:
-        """Forget a space: its vectors are out of every answer from now on; the disk is freed when the library is next
-        opened to write. Raises UsageError (also for the default one while others could be it) and LibraryLocked."""
-        from audiosearch.store.store import Store
-
-        with Store.open(self.directory, write=True) as store:
-            store.drop_space(store.find_space(name))
-
-    def resume_space(
-        self,
-        name: str,
-        *,
-        workers: int | None = None,
-        progress: Callable[[IngestProgress], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> IngestSummary:
-        """Embed what the library knows and the space `name` lacks, with the space's own model, window, hop and
-        instruction. Else as `ingest`. Raises UsageError, SpaceMismatch if that model is no longer the same, and what
-        `ingest` raises."""
-        from audiosearch.ingest.resume import resume
-        from audiosearch.store.store import Store
-
-        with Store.open(self.directory, write=True) as store:
-            space = store.find_space(name)
-            description = self._describe(self.settings.model or space.spec.model_name)
-            summary = resume(
-                store,
-                space,
-                description,
-                lambda: self._embedder(description.name, description.fingerprint),
-                workers=workers or self.settings.workers,
-                other_embedders=lambda: self._further_loads(description),
-                limits=self.settings.limits,
-                progress=progress,
-                cancelled=cancelled,
-            )
-            summary = self._save_indexes(store, summary)
-        if store.journal_note:
-            summary = replace(summary, warnings=(store.journal_note, *summary.warnings))
-        return summary
-
-    def reindex(
-        self,
-        kind: str = "auto",
-        *,
-        space: str | None = None,
-        queries: Mapping[str, Vectors] | None = None,
-        progress: Callable[[StepProgress], None] | None = None,
-    ) -> tuple[BuiltIndex, ...]:
-        """Build the index of `space` (as in `find_space`), or of each, anew from the stored vectors; the model is not
-        called.
-
-        `kind` is one of `INDEX_KINDS`; `auto` goes by the number of vectors and by recall@10 measured on them, with
-        every kind of query; beside made-up ones with your `queries`: unit rows by name, for instance `text` and
-        `audio`, which need a `space` if there are several. Running readers go over to the new index with their next
-        query. Raises UsageError and LibraryLocked.
-        """
-        from audiosearch.index_build import rebuild
-        from audiosearch.store.store import Store
-
-        if kind not in INDEX_KINDS:
-            raise UsageError(f"no kind of index is called {kind}: choose from {', '.join(INDEX_KINDS)}")
-        with Store.open(self.directory, write=True) as store:
-            chosen = store.spaces() if space is None else [store.find_space(space)]
-            for each in chosen:
-                for name, rows in (queries or {}).items():
-                    if rows.ndim != 2 or rows.shape[1] != each.spec.dim:
-                        raise UsageError(f"the queries {name!r} are not rows of the {each.spec.dim} dimensions stored")
-            return tuple(rebuild(store, each, kind, queries=queries, progress=progress) for each in chosen)
 
     def status(self) -> Status:
         """What the library holds, space by space."""
@@ -503,8 +225,6 @@ class Library:
     def backup(self, directory: StrPath, *, progress: Callable[[StepProgress], None] | None = None) -> Copied:
         """Copy what is committed now into `directory`, new or empty or with an earlier backup, which is brought up to
         date. Safe beside an ingest. Raises UsageError, LibraryError."""
-        from pathlib import Path
-
         from audiosearch.store.backup import backup
 
         return backup(Path(self.directory), Path(os.path.expanduser(os.fspath(directory))), progress)  # noqa: PTH111
@@ -521,8 +241,6 @@ class Library:
 
         With `force` a library that is there is moved aside first. Raises UsageError, LibraryError.
         """
-        from pathlib import Path
-
         from audiosearch.store.backup import restore
 
         target = Path(library_directory(directory))
@@ -534,7 +252,7 @@ class Library:
             self._reader.close()
         self._reader = None
         self._indexes.clear()
-        self._embedders.clear()
+        self._models.close()
 
     def __enter__(self) -> Library:
         return self
@@ -544,58 +262,51 @@ class Library:
     ) -> None:
         self.close()
 
-    def _ingest(
-        self,
-        store: Store,
-        paths: Collection[str | Target | Listed],
-        *,
-        window_seconds: float | None = None,
-        hop_seconds: float | None = None,
-        workers: int | None = None,
-        **options: Any,
-    ) -> IngestSummary:
-        """Run an ingest with what is not said as in the default space, and bring the indexes up to date."""
-        from audiosearch.ingest.pipeline import ingest
+    def _asked(self, text: str | Query | Expression | None, options: dict[str, Any]) -> Query:
+        from audiosearch.query.request import Query
 
-        description, window, hop = self._like_default(store, window_seconds, hop_seconds)
-        settings = self.settings
-        summary = ingest(
-            store,
-            description,
-            lambda: self._embedder(description.name, description.fingerprint),
-            paths,
-            window_seconds=window,
-            hop_seconds=hop,
-            workers=workers or settings.workers,
-            other_embedders=lambda: self._further_loads(description),
-            limits=settings.limits,
-            **options,
-        )
-        if store.journal_note:
-            summary = replace(summary, warnings=(store.journal_note, *summary.warnings))
-        return self._save_indexes(store, summary)
+        if isinstance(text, Query):
+            return replace(text, **options) if options else text
+        if options.get("audio") is not None:
+            options = {**options, "audio": os.fspath(options["audio"])}
+        return Query(text, **options)
 
-    def _like_default(
-        self, store: Store, window_seconds: float | None = None, hop_seconds: float | None = None
-    ) -> tuple[ModelDescription, float, float]:
-        """(model, window, hop) of an ingest: as given, else as set, else as in the default space."""
-        from audiosearch.chunk import HOP_SECONDS, WINDOW_SECONDS
+    def _sources(self, cancelled: Callable[[], bool] | None) -> engine.Sources:
+        from audiosearch.audio import read_span
+        from audiosearch.query import engine, remembered
+        from audiosearch.query.allowed import Allowed
 
-        default, settings = store.default_space(), self.settings
-        like = default.spec if default else None
-        return (
-            self._describe(settings.model or (like.model_name if like else DEFAULT_MODEL)),
-            window_seconds or settings.window_seconds or (like.window_seconds if like else WINDOW_SECONDS),
-            hop_seconds or settings.hop_seconds or (like.hop_seconds if like else HOP_SECONDS),
-        )
-
-    def _store(self) -> Store:
+        store = self._store()
         with self._opening:
-            if self._reader is None:
-                from audiosearch.store.store import Store
+            self._filters = self._filters or Allowed(store)
+        return engine.Sources(
+            store=store,
+            index=self._index,
+            embedder=self._models.embedder_of,
+            describe=self._models.describe,
+            read_span=read_span,
+            allowed=self._filters,
+            refer=self._refer,
+            remember=partial(remembered.remember, self.directory),
+            model=self.settings.model,
+            rerank=self.settings.rerank,
+            rerank_seconds=self.settings.rerank_seconds,
+            cancelled=cancelled or (lambda: False),
+        )
 
-                self._reader = Store.open(self.directory)
-            return self._reader
+    def _refer(self, term: HitRef, space: Space) -> Referred:
+        """The place in a recording that `hit:` means, with the stored vector that is nearest to it in time."""
+        from audiosearch.query import remembered, terms
+
+        store, shown = self._store(), remembered.recall(self.directory, term.hit_id)
+        start = shown.start_seconds if term.start_seconds is None else term.start_seconds
+        end = shown.end_seconds if term.start_seconds is None else term.end_seconds
+        return terms.Referred(
+            paths=tuple(str(Path(*place)) for place in store.paths_of(shown.packet_hash)),
+            start_seconds=start,
+            end_seconds=end,
+            stored=lambda: terms.stored_vector(store, space.id, shown.packet_hash, start, end),
+        )
 
     def _index(self, space: Space) -> LiveIndex:
         with self._opening:
@@ -607,49 +318,8 @@ class Library:
                 self._indexes[space.id] = open_index(self._store(), space, self.settings.index_device)
             return self._indexes[space.id]
 
-    def _save_indexes(self, store: Store, summary: IngestSummary) -> IngestSummary:
-        """The summary, with a warning for an index that could not be saved: everything is in the store."""
-        # Who pressed Ctrl-C should not wait: the index is a cache, and a reader catches up on what was not saved.
-        from audiosearch import index_cache
-        from audiosearch.store.faults import disk_faults
 
-        warnings = list(summary.warnings)
-        for space in [] if summary.interrupted else store.spaces():
-            try:
-                with disk_faults(self.directory):
-                    index_cache.save_generation(store, space)
-            except LibraryError as error:
-                warnings.append(f"an index was not saved, so queries begin more slowly: {error}")
-        return replace(summary, warnings=tuple(warnings))
+def _covers(shown: Shown, hit: Hit) -> bool:
+    from audiosearch.query.moments import covers
 
-    def _describe(self, name: str) -> ModelDescription:
-        # Once per model: the weights are hashed for it. A model that is replaced meanwhile counts for the next Library.
-        with self._opening:
-            if name not in self._descriptions:
-                self._descriptions[name] = self._models.describe(name)
-            return self._descriptions[name]
-
-    def _further_loads(self, description: ModelDescription) -> list[Callable[[], AudioTextEmbedder]]:
-        """How to load the model on each further device that an ingest may use."""
-        devices = self._models.other_devices(self.settings.device)
-        return [partial(self._embedder, description.name, description.fingerprint, device) for device in devices]
-
-    def _embedder(self, name: str, fingerprint: str, device: str | None = None) -> AudioTextEmbedder:
-        """The model `name`, loaded once a device, checked to be the one that `fingerprint` names, for any thread."""
-        with self._opening:
-            key = fingerprint, device
-            if key not in self._embedders:
-                from audiosearch.embed.shared import one_at_a_time
-
-                embedder = self._models.load(name, device=device or self.settings.device, dtype=self.settings.dtype)
-                if embedder.fingerprint != fingerprint:
-                    raise SpaceMismatch(
-                        f"the model {name} is not the one whose vectors are stored (it has changed since): "
-                        "run `audiosearch ingest` on the same folders again"
-                    )
-                self._embedders[key] = one_at_a_time(embedder)
-            return self._embedders[key]
-
-    def _embedder_of(self, space: Space) -> AudioTextEmbedder:
-        # By the name asked for: the same weights may have another name on this machine than where they were ingested.
-        return self._embedder(self.settings.model or space.spec.model_name, space.spec.model_fingerprint)
+    return covers(shown.start_seconds, shown.end_seconds, hit.start_seconds, hit.end_seconds)

@@ -138,6 +138,33 @@ class Hit:
     score: float
     confidence: float | None = None
     metadata: Metadata | None = None  # of the file at `path`, as far as it has been read
+    curve: tuple[tuple[float, float, float], ...] = ()  # (start, end, score) of what was merged into it, in time order
+    heard_again: bool | None = None  # under the instruction; None where that was not needed
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk that a query considered. `stored_score` is by its stored vector, `reread_score` by its sound under the
+    instruction, where it was heard again; `hit` is the id of the hit it became part of."""
+
+    path: str
+    start_seconds: float
+    end_seconds: float
+    stored_score: float
+    reread_score: float | None
+    hit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How an answer came about. `vectors` are in the index, of which a filter `allowed` so many; `seconds` by step."""
+
+    model: str
+    index: str
+    vectors: int
+    allowed: int | None
+    candidates: tuple[Candidate, ...]
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +179,8 @@ class Answer:
     reread: int = 0
     not_reread: int = 0
     notes: tuple[str, ...] = ()
+    filter: str | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +218,30 @@ class FailedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """What the user said of a hit: that it is (`verdict`) or is not the `tag` or, without one, what was asked for.
+
+    `query` is what found it, where there is no tag and that was words. `recording` is its packet hash, in hexadecimal
+    digits; `path` a file that holds it, None if none does any more.
+    """
+
+    hit_id: str
+    verdict: bool
+    tag: str | None
+    query: str | None
+    path: str | None  # absolute
+    start_seconds: float
+    end_seconds: float
+    recording: str
+    created_at: str  # ISO 8601, UTC
+
+    @property
+    def about(self) -> str | None:
+        """The tag, else the query."""
+        return self.tag or self.query
+
+
+@dataclass(frozen=True, slots=True)
 class IngestProgress:
     """A snapshot for a progress bar, sent often; never required for the work."""
 
@@ -214,30 +267,6 @@ class StageShares:
     load: float
     model: float
     store: float
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What the user said of a hit: that it is (`verdict`) or is not the `tag` or, without one, what was asked for.
-
-    `query` is what found it, where there is no tag and that was words. `recording` is its packet hash, in hexadecimal
-    digits; `path` a file that holds it, None if none does any more.
-    """
-
-    hit_id: str
-    verdict: bool
-    tag: str | None
-    query: str | None
-    path: str | None  # absolute
-    start_seconds: float
-    end_seconds: float
-    recording: str
-    created_at: str  # ISO 8601, UTC
-
-    @property
-    def about(self) -> str | None:
-        """The tag, else the query."""
-        return self.tag or self.query
 
 
 @dataclass(frozen=True, slots=True)

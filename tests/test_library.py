@@ -203,7 +203,7 @@ def test_vectors_of_another_model_are_never_compared(filled: Path):
     described_one_loaded_another = Models(toy.description, lambda name, **_: toy.HandEmbedder())
     with Library.open(filled, models=described_one_loaded_another) as library:
         library.query("hum")
-        library._embedders.clear()
+        library._models.close()
         toy_fingerprint, toy.HandEmbedder.fingerprint = toy.HandEmbedder.fingerprint, "swapped"
         try:
             with pytest.raises(SpaceMismatch):

@@ -83,7 +83,8 @@ class Catalogue:
     # What it asks of an index and of the rest
 
     def index(self, space: Space) -> Any:
-        def search(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        def search(queries: np.ndarray, k: int, allowed: Any = None) -> tuple[np.ndarray, np.ndarray]:
+            assert allowed is None
             self.searches.append((space.id, k))
             scores = queries @ self.vectors(space).T
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -113,6 +114,9 @@ class Catalogue:
             "embedder": lambda space: self.embedder,
             "describe": describe,
             "read_span": self.read_span,
+            "allowed": SimpleNamespace(state=lambda: None),
+            "refer": None,
+            "remember": lambda shown: None,
             "model": None,
             "rerank": 50,
             "rerank_seconds": 30.0,
@@ -387,7 +391,8 @@ def test_which_space_is_searched():
     aspect = a_space(4, instruction="low")
 
     def chosen(spaces: list[Space], instruction: str | None = None, **sources: Any) -> int:
-        return engine.choose_space(Catalogue(LAYERED, spaces).sources(**sources), instruction).id
+        parts = Catalogue(LAYERED, spaces).sources(**sources)
+        return engine.choose_space(parts.store, parts.describe, parts.model, instruction).id
 
     assert chosen([first, a_space(3, default=True, window_seconds=4.0), aspect]) == 3
     assert chosen([first, aspect], "low") == 4

@@ -6,12 +6,13 @@ one recording). So the number of candidates grows until enough moments come out 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosearch.query.moments import ScoredChunk, find_moments
+from audiosearch.query.moments import ScoredChunk
 
 if TYPE_CHECKING:
     from audiosearch.index_cache import LiveIndex
@@ -21,20 +22,30 @@ if TYPE_CHECKING:
 DEPTH = 200
 GROWTH = 4
 
+Places = Callable[[Collection[int]], set[tuple[str, str]]]  # the files of some recordings that may be shown
+
 
 def find_candidates(
-    store: Store, index: LiveIndex, vector: NDArray[np.float32], *, moments: int, at_least: int = DEPTH
+    store: Store,
+    index: LiveIndex,
+    vector: NDArray[np.float32],
+    *,
+    enough: Callable[[Collection[ScoredChunk]], bool],
+    at_least: int = DEPTH,
+    allowed: NDArray[np.int64] | None = None,
+    places: Places | None = None,
 ) -> list[ScoredChunk]:
-    """The chunks nearest to `vector` [dim], best first: at least `at_least` of them and enough for that many `moments`,
-    or all there are."""
+    """The chunks nearest to `vector` [dim], best first: at least `at_least` of them and until they are `enough`, or all
+    there are. With `allowed` only chunks with those vector ids, with `places` only in those files."""
     query = np.ascontiguousarray(vector, dtype=np.float32).reshape(1, -1)
-    depth = max(at_least, moments)
+    depth = at_least
     known: dict[int, ScoredChunk] = {}
     while True:
-        scores, ids = index.search(query, depth)
+        scores, ids = index.search(query, depth, allowed)
         found = {int(id_): float(score) for id_, score in zip(ids[0], scores[0], strict=True) if id_ >= 0}
-        new = [id_ for id_ in found if id_ not in known]
-        for chunk in store.resolve(new):
+        stored = store.resolve([id_ for id_ in found if id_ not in known])
+        shown = places({chunk.recording_id for chunk in stored}) if places else None
+        for chunk in stored:
             known[chunk.vector_id] = ScoredChunk(
                 vector_id=chunk.vector_id,
                 recording_id=chunk.recording_id,
@@ -42,9 +53,9 @@ def find_candidates(
                 start_seconds=chunk.start_seconds,
                 end_seconds=chunk.end_seconds,
                 score=found[chunk.vector_id],
-                paths=tuple(sorted(chunk.paths)),
+                paths=tuple(sorted(path for path in chunk.paths if shown is None or path in shown)),
             )
         exhausted = len(found) < depth
-        if exhausted or len(find_moments(known.values())) >= moments:
+        if exhausted or enough(known.values()):
             return sorted(known.values(), key=lambda chunk: chunk.rank_key)
         depth *= GROWTH

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from audiosearch.errors import UsageError
 
@@ -47,6 +48,11 @@ class ScoredChunk:
     score: float
     paths: tuple[tuple[str, str], ...]
     judged: bool = True
+
+    @property
+    def path(self) -> str:
+        """The first of its files, absolute."""
+        return str(Path(*self.paths[0]))
 
     @property
     def rank_key(self) -> tuple[object, ...]:

@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from audiosearch.errors import AudioSearchError
 from audiosearch.query.moments import ScoredChunk
+from audiosearch.query.terms import ReadSpan
 from audiosearch.types import Samples, Vectors
 
 FIRST_BATCH = 2
 LARGEST_BATCH = 32
-
-ReadSpan = Callable[[str, float, "float | None"], Samples]  # at the model's rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +48,13 @@ def rerank(
     limit: int,
     budget_seconds: float,
     clock: Callable[[], float] = time.monotonic,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Reranked:
     """The first `limit` of `chunks` (best first) scored by `embed(span) @ target`, as far as `budget_seconds` go.
 
     `target` [dim] is a unit vector; `embed` maps n spans to unit rows [n, dim] under the instruction. At least one
-    batch is tried unless the budget is 0. Errors of `embed` pass through; a span that cannot be read is counted.
+    batch is tried unless the budget is 0; none begins once it is `cancelled`. Errors of `embed` pass through; a span
+    that cannot be read is counted.
     """
     tried = chunks[:limit]
     judged: list[ScoredChunk] = []
@@ -61,7 +62,7 @@ def rerank(
     unreadable = 0
     started = clock()
     position, size = 0, FIRST_BATCH if budget_seconds > 0 else 0
-    while position < len(tried) and size > 0:
+    while position < len(tried) and size > 0 and not cancelled():
         batch_started = clock()
         batch = tried[position : position + size]
         position += len(batch)

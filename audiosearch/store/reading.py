@@ -190,6 +190,24 @@ def resolve(connection: Connection, ids: Sequence[int]) -> list[StoredChunk]:
     return [StoredChunk(row[0], row[1], row[2], row[3], row[4], paths[row[1]]) for row in kept if row[1] in paths]
 
 
+def chunks_of(connection: Connection, space_id: int, packet_hash: bytes) -> list[StoredChunk]:
+    """The chunks of a recording that have a vector in the space, in time order."""
+    query = (
+        select(vector.c.id)
+        .join(chunk, chunk.c.id == vector.c.chunk_id)
+        .join(recording, recording.c.id == chunk.c.recording_id)
+        .where(recording.c.packet_hash == packet_hash, vector.c.space_id == space_id, vector.c.deleted_seq.is_(None))
+        .order_by(chunk.c.start_seconds, chunk.c.end_seconds)
+    )
+    return resolve(connection, list(connection.execute(query).scalars()))
+
+
+def paths_of(connection: Connection, packet_hash: bytes) -> tuple[tuple[str, str], ...]:
+    """The files that hold a recording, as (root, path below it)."""
+    ids = list(connection.execute(select(recording.c.id).where(recording.c.packet_hash == packet_hash)).scalars())
+    return next(iter(_paths(connection, ids).values()), ())
+
+
 def _paths(connection: Connection, recording_ids: Iterable[int]) -> dict[int, tuple[tuple[str, str], ...]]:
     query = select(file.c.recording_id, root.c.path, file.c.path).join(root, root.c.id == file.c.root_id)
     found: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)

@@ -1,0 +1,51 @@
+"""Moments to what the user sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from audiosearch.query.moments import Moment
+from audiosearch.query.remembered import Shown
+from audiosearch.types import Hit, Metadata
+
+if TYPE_CHECKING:
+    from audiosearch.store.store import Store
+
+
+def make_hits(store: Store, moments: Iterable[Moment], *, instructed: bool) -> tuple[Hit, ...]:
+    """A hit for each moment, with what its file says of itself. `instructed`: some were heard again, others not."""
+    listed = list(moments)
+    said = store.metadata({moment.peak.paths[0] for moment in listed})
+    return tuple(_hit(moment, said.get(moment.peak.paths[0]), instructed) for moment in listed)
+
+
+def shown(moments: Iterable[Moment], query: str) -> list[Shown]:
+    """What is to be remembered of an answer."""
+    return [Shown(each.id, each.peak.packet_hash, each.start_seconds, each.end_seconds, query) for each in moments]
+
+
+def _hit(moment: Moment, metadata: Metadata | None, instructed: bool) -> Hit:
+    """The moment, with its file's metadata; of the markers, those that touch its span."""
+    root, _ = moment.peak.paths[0]
+    if metadata is not None:
+        within = (
+            each
+            for each in metadata.markers
+            if each.start_seconds < moment.end_seconds
+            and max(each.end_seconds or 0.0, each.start_seconds) >= moment.start_seconds
+        )
+        metadata = replace(metadata, markers=tuple(within))
+    return Hit(
+        id=moment.id,
+        path=moment.peak.path,
+        root=root,
+        recording_id=moment.peak.recording_id,
+        start_seconds=moment.start_seconds,
+        end_seconds=moment.end_seconds,
+        score=moment.score,
+        metadata=metadata,
+        curve=moment.curve,
+        heard_again=moment.peak.judged if instructed else None,
+    )
