@@ -42,7 +42,8 @@ def write_json(path, content):
 
 
 def test_layouts_are_those_that_recipes_may_name():
-    assert set(LAYOUTS) == {"manifest", "labelled_clips", "audiocaps", "clotho", "audio_qa", "librisqa", "mmau"}
+    published = {"audiocaps", "clotho", "audio_qa", "librisqa", "mmau"}
+    assert set(LAYOUTS) == {"manifest", "labelled_clips", "labels", *published}
 
 
 def test_an_unknown_layout_option_or_weight_is_named(tmp_path):

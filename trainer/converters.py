@@ -15,6 +15,7 @@ from typing import Any
 
 from audiosearch.errors import UsageError
 from audiosearch.trainer.caption_sets import audiocaps, clotho
+from audiosearch.trainer.label_sets import labels
 from audiosearch.trainer.manifest import ManifestRow, parts_of, read_manifest
 from audiosearch.trainer.question_sets import MmauItem, audio_qa, librisqa, mmau, read_mmau
 from audiosearch.trainer.tables import Converted, read_csv
@@ -29,6 +30,7 @@ __all__ = [
     "convert",
     "labelled",
     "labelled_clips",
+    "labels",
     "librisqa",
     "manifest",
     "mmau",
@@ -156,6 +158,7 @@ def labelled(
 LAYOUTS: dict[str, Callable[..., Converted]] = {
     "manifest": manifest,
     "labelled_clips": labelled,
+    "labels": labels,
     "audiocaps": audiocaps,
     "clotho": clotho,
     "audio_qa": audio_qa,
