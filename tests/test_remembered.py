@@ -50,7 +50,7 @@ def test_what_cannot_be_found_says_what_to_do(tmp_path: Path):
         recall(tmp_path, "0000")
     two = Shown("abcd00000001", key(1), 0.0, 1.0), Shown("abcd00000002", key(2), 0.0, 1.0)
     remember(tmp_path, two)
-    with pytest.raises(UsageError, match="more digits of abcd00000001, abcd00000002$"):
+    with pytest.raises(UsageError, match=r"more digits of abcd00000001, abcd00000002$"):
         recall(tmp_path, "abcd")
     for wrong in ("", "abc", "hit:", "ghij", "0" * 13, "00 01"):
         with pytest.raises(UsageError, match="is no hit's id"):
@@ -121,23 +121,29 @@ def test_a_read_only_library(tmp_path: Path):
 
 
 WRITER = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from test_remembered import hit, remember
-first = int(sys.argv[3])
-done = [number for number in range(first, first + 40) if remember(sys.argv[2], [hit(number)])]
-print(*done)
+import sys
+from audiosearch.query.remembered import Shown, remember
+directory, first = sys.argv[1], int(sys.argv[2])
+for number in range(first, first + 40):
+    if remember(directory, [Shown(f"{number:012x}", b"%d" % number, 0.0, float(number))]):
+        print(number)
 """
 
 
 def test_many_processes_and_threads_write(tmp_path: Path):
     """What was said to be written is there, whoever else was writing; the file is sound."""
-    command = [sys.executable, "-c", WRITER, str(Path(__file__).parent), str(tmp_path)]
-    running = [subprocess.Popen([*command, str(1000 * each)], stdout=subprocess.PIPE, text=True) for each in range(3)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(1000 * each)], stdout=subprocess.PIPE, text=True
+        )
+        for each in range(3)
+    ]
     written: list[int] = []
 
     def write(first: int) -> None:
-        written.extend(number for number in range(first, first + 40) if remember(tmp_path, [hit(number)]))
+        for number in range(first, first + 40):
+            if remember(tmp_path, [Shown(f"{number:012x}", b"%d" % number, 0.0, float(number))]):
+                written.append(number)
 
     threads = [threading.Thread(target=write, args=(10_000 * each,)) for each in range(1, 5)]
     for thread in threads:
@@ -150,7 +156,7 @@ def test_many_processes_and_threads_write(tmp_path: Path):
         written += map(int, out.split())
     assert len(written) >= 40
     for number in written:
-        assert recall(tmp_path, hit(number).hit_id) == hit(number)
+        assert recall(tmp_path, f"{number:012x}").packet_hash == b"%d" % number
     with closing(sqlite3.connect(tmp_path / NAME)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
