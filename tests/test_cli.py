@@ -156,10 +156,12 @@ def test_a_wrong_config_file_is_one_line(capfd, ingested: Path, tmp_path: Path):
 def test_query_prints_rank_score_span_and_path(ingested: Path, capfd):
     assert run(["query", "beep", "-k", "2"]) == 0
     out, err = capfd.readouterr()
-    rank, score, span, path = out.splitlines()[0].split(maxsplit=3)
+    rank, score, span, short, path = out.splitlines()[0].split(maxsplit=4)
     assert (rank, span, path) == ("1", "00:00.0-00:03.0", str(ingested / "beep@2-3.wav"))
     assert 0.5 < float(score) <= 1
     assert len(out.splitlines()) == 2
+    assert run(["similar", short]) == 0, "an id leads back to its hit"
+    assert str(ingested / "beep@2-3.wav") not in capfd.readouterr().out
     assert "\033" not in out
     assert err == ""
 

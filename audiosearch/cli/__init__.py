@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "ingest": ("audiosearch.cli.ingest", "ingest", "Index the sound of files and folders."),
     "query": ("audiosearch.cli.query", "query", "Find moments by words, by an example sound, or both."),
+    "similar": ("audiosearch.cli.query", "similar", "Find what sounds like an earlier hit."),
     "label": (
         "audiosearch.cli.label",
         "label",

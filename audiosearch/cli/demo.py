@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audiosearch.cli import INTERRUPTED
+from audiosearch.cli.answers import print_hits
 from audiosearch.cli.common import Common, common_options, count, fields_of, print_json, printable, styled
 from audiosearch.cli.ingest import FINISHED_WITH_FAILURES, print_summary
 from audiosearch.cli.progress import ProgressView
-from audiosearch.cli.query import parse_example, print_hits
+from audiosearch.cli.query import parse_example
 from audiosearch.errors import UsageError
 
 if TYPE_CHECKING:

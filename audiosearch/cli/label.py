@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audiosearch.cli.answers import write_whole
 from audiosearch.cli.common import Common, clock, common_options, count, fields_of, print_json, printable, styled
-from audiosearch.cli.query import write_whole
 from audiosearch.errors import UsageError
 
 if TYPE_CHECKING:
