@@ -14,27 +14,26 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from audiosearch.errors import QuerySyntaxError, UsageError
-from audiosearch.query.grammar import Text, parse_query
+from audiosearch.errors import UsageError
 from audiosearch.trainer.manifest import ManifestRow
 from audiosearch.trainer.tables import AudioFolder, Converted, found_notes, read_csv, read_json, rows_of
 
 _KEYS = ("verdict", "tag", "query", "path", "start_seconds", "end_seconds")
 _EXPECTED = "labels as `audiosearch label --export` writes them (.json, .ndjson, .csv)"
 _VERDICTS = {"yes": True, "no": False}
-_NO, _WORDLESS = "said not to be it", "without a tag or plain words"
+_NO, _WORDLESS = "said not to be it", "without a tag or words"
 
 
 def labels(table: Path, audio: Path | None = None) -> Converted:
-    """Exported labels: text is the tag or, without one, the plain words that were searched for. Sound is where it was
-    when the labels were written, or found by its name below `audio`."""
+    """Exported labels: text is the tag or, without one, the words that were searched for. Sound is where it was
+    when the labels were written, or below `audio`, found by the end of its path."""
     folder = AudioFolder(audio, table) if audio is not None else None
     texts: dict[tuple[str, float, float], list[str]] = {}
     left_out: Counter[str] = Counter()
     missing: list[str] = []
     for number, row in enumerate(_read(table), start=1):
         verdict, start, end = _said(row, f"{table}: label {number}")
-        text = str(row["tag"] or "").strip() or _plain_words(str(row["query"] or ""))
+        text = str(row["tag"] or row["query"] or "").strip()
         if not verdict or not text:
             left_out[_WORDLESS if verdict else _NO] += 1
             continue
@@ -86,13 +85,3 @@ def _said(row: dict[str, Any], where: str) -> tuple[bool, float, float]:
     if not (0 <= start < end < math.inf):
         raise UsageError(f"{where}: the span {start:g}-{end:g} s is empty or negative")
     return verdict, start, end
-
-
-def _plain_words(query: str) -> str:
-    """The text of a query that is one text and nothing else, else nothing: sums and differences are no captions."""
-    try:
-        terms = parse_query(query).terms
-    except QuerySyntaxError:
-        return ""
-    only = terms[0] if len(terms) == 1 else None
-    return only.words.strip() if isinstance(only, Text) and only.weight > 0 else ""
