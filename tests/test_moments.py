@@ -76,7 +76,7 @@ def test_by_file_is_the_best_of_each_recording():
             chunk(20, 30, 0.4, recording=2, name="b.wav"),
         ]
     )
-    best = by_file(reversed(found))
+    best = by_file(found)
     assert [(each.peak.recording_id, each.start_seconds, each.score) for each in best] == [(1, 20, 0.6), (2, 20, 0.4)]
 
 

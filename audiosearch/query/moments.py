@@ -68,12 +68,12 @@ class Moment:
     start_seconds: float
     end_seconds: float
     curve: tuple[tuple[float, float, float], ...] = field(repr=False)
-    is_refined: bool = False  # the ends were found by listening again (query/refine.py), not by whole chunks
+    refined_score: float | None = None  # of the span alone, where it was listened to again (query/refine.py)
 
     @property
     def score(self) -> float:
-        """The peak's."""
-        return self.peak.score
+        """The refined one if there is one, else the peak's."""
+        return self.peak.score if self.refined_score is None else self.refined_score
 
     @property
     def id(self) -> str:
@@ -102,9 +102,9 @@ def find_moments(chunks: Iterable[ScoredChunk], *, merge_gap_seconds: float = 0.
 
 
 def by_file(moments: Iterable[Moment]) -> list[Moment]:
-    """The best moment of each recording, best first."""
+    """The best moment of each recording: the first of those in `moments`, in their order."""
     best: dict[int, Moment] = {}
-    for moment in sorted(moments, key=lambda moment: moment.peak.rank_key):
+    for moment in moments:
         best.setdefault(moment.peak.recording_id, moment)
     return list(best.values())
 
