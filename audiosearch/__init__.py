@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Answer", "AudioSearchError", "Hit", "IngestSummary", "Library", "Status", "__version__"]
+__all__ = [
+    "Answer",
+    "AudioSearchError",
+    "Hit",
+    "IngestSummary",
+    "Library",
+    "Moment",
+    "Query",
+    "Status",
+    "__version__",
+]
 
 _HOME = {
     "Answer": "audiosearch.types",
@@ -16,13 +26,16 @@ _HOME = {
     "Hit": "audiosearch.types",
     "IngestSummary": "audiosearch.types",
     "Library": "audiosearch.library",
+    "Moment": "audiosearch.types",
+    "Query": "audiosearch.query.request",
     "Status": "audiosearch.types",
 }
 
 if TYPE_CHECKING:
     from audiosearch.errors import AudioSearchError
     from audiosearch.library import Library
-    from audiosearch.types import Answer, Hit, IngestSummary, Status
+    from audiosearch.query.request import Query
+    from audiosearch.types import Answer, Hit, IngestSummary, Moment, Status
 
 
 def __getattr__(name: str) -> Any:

@@ -34,6 +34,7 @@ from audiosearch.types import (
     FileInfo,
     Hit,
     Label,
+    Moment,
     Space,
     SpaceStatus,
     Status,
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from audiosearch.query.remembered import Shown
     from audiosearch.query.request import Query
     from audiosearch.query.terms import Referred
+
+
+_ALL = 1_000_000  # moments: more than a file has
 
 
 class Library(Filling):
@@ -139,6 +143,23 @@ class Library(Filling):
         paths = {str(Path(*place)) for place in self._store().paths_of(shown.packet_hash)}
         others = [hit for hit in answer.hits if hit.path not in paths or not _covers(shown, hit)]
         return replace(answer, hits=tuple(others)[:k])
+
+    def moments(self, path: StrPath, text: str | Query | None = None, **options: Any) -> tuple[Moment, ...]:
+        """Every moment of one file under a query, in time order; what is weak is among them. Else as `query`; raises
+        UsageError for a file that is not in the library."""
+        answer = self._within(path, text, options)
+        hits = sorted(answer.hits, key=lambda hit: (hit.start_seconds, hit.end_seconds))
+        return tuple(Moment(hit.id, hit.start_seconds, hit.end_seconds, hit.score, hit.curve) for hit in hits)
+
+    def curve(
+        self, path: StrPath, text: str | Query | None = None, **options: Any
+    ) -> tuple[tuple[float, float, float], ...]:
+        """How each stored span of one file fits a query: (start, end, score) in time order, to draw along its waveform.
+        Else as `moments`."""
+        explanation = self._within(path, text, {**options, "explain": True}).explanation
+        assert explanation is not None
+        spans = ((each.start_seconds, each.end_seconds, each.stored_score) for each in explanation.candidates)
+        return tuple(sorted(spans))
 
     def spaces(self) -> tuple[SpaceStatus, ...]:
         """The spaces, oldest first. One is full when its `recordings` are as many as `status().recordings`."""
@@ -293,6 +314,14 @@ class Library(Filling):
             rerank_seconds=self.settings.rerank_seconds,
             cancelled=cancelled or (lambda: False),
         )
+
+    def _within(self, path: StrPath, text: str | Query | Expression | None, options: dict[str, Any]) -> Answer:
+        """All hits in one file."""
+        from audiosearch.query.filters import Pattern, Words
+
+        info = self.info(path)
+        query = self._asked(text, {**options, "filter": Words("path", Pattern((info.path,)))})
+        return self.query(replace(query, k=max(query.k, _ALL)))
 
     def _refer(self, term: HitRef, space: Space) -> Referred:
         """The place in a recording that `hit:` means, with the stored vector that is nearest to it in time."""

@@ -143,6 +143,17 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A span of one file that fits a query; `curve` holds the (start, end, score) of what was merged into it."""
+
+    id: str
+    start_seconds: float
+    end_seconds: float
+    score: float
+    curve: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A chunk that a query considered. `stored_score` is by its stored vector, `reread_score` by its sound under the
     instruction, where it was heard again; `hit` is the id of the hit it became part of."""

@@ -46,6 +46,8 @@ def test_all_is_what_we_promise():
         "Hit",
         "IngestSummary",
         "Library",
+        "Moment",
+        "Query",
         "Status",
         "__version__",
     ]
