@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, delete, select, upda
 
 from audiosearch.file_names import with_name
 from audiosearch.metadata import VERSION
+from audiosearch.store import fulltext
 from audiosearch.store.connection import insert_rows, select_in
 from audiosearch.store.records import DescribedFile
 from audiosearch.store.tables import coverage, failure, field, file, marker, recording, root, space
@@ -77,6 +78,7 @@ def describe(connection: Connection, described: Iterable[DescribedFile]) -> None
                 if files[path].warning:
                     warnings.append({"of": id_, "said": files[path].warning})
     replace(connection, found)
+    fulltext.refresh(connection, found)
     if warnings:
         connection.execute(update(file).where(file.c.id == bindparam("of")).values(warning=bindparam("said")), warnings)
 

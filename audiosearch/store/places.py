@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, select, update
 
-from audiosearch.store import metadata
+from audiosearch.store import fulltext, metadata
 from audiosearch.store.connection import select_in
 from audiosearch.store.reading import signed, unsigned
 from audiosearch.store.records import FileMove, KnownFile, Root
@@ -91,6 +91,7 @@ def move_files(connection: Connection, space_id: int, moves: Sequence[FileMove])
         _clear_failures(connection, root_id, paths)
     let_go = unlink(connection, overwritten)
     metadata.rename(connection, {each.file_id: each.path for each in moves})
+    before = dict(select_in(connection, select(file.c.id, file.c.path), file.c.id, moving))
     if crosses:  # no path of a file system begins with a zero byte
         away = [{"of": each.file_id, "to": b"\0%d" % each.file_id} for each in moves]
         connection.execute(update(file).where(file.c.id == bindparam("of")).values(path=bindparam("to")), away)
@@ -101,6 +102,7 @@ def move_files(connection: Connection, space_id: int, moves: Sequence[FileMove])
             .values(root_id=bindparam("root"), path=bindparam("to"), inode=bindparam("number")),
             [{"of": m.file_id, "root": m.root_id, "to": m.path, "number": signed(m.inode)} for m in moves],
         )
+    fulltext.refresh(connection, {each.file_id for each in moves if each.path != before.get(each.file_id)})
     forget(connection, CommitGroup(connection, space_id), let_go)
 
 

@@ -21,7 +21,7 @@ from audiosearch.store.filesystem import sync_directory
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-REVISIONS = ("0001", "0002", "0003", "0004")  # oldest first; a test holds this equal to what `migrations/` has
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")  # oldest first; a test holds this equal to what `migrations/` has
 
 
 def revision(connection: sqlite3.Connection) -> str | None:
@@ -125,7 +125,14 @@ def _run(database: Path) -> None:
     config.set_main_option("script_location", scripts().replace("%", "%%"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, REVISIONS[-1])
+        try:
+            command.upgrade(config, REVISIONS[-1])
+        except sqlalchemy.exc.OperationalError as error:
+            if "fts5" not in str(error.orig):
+                raise
+            raise SchemaError(
+                f"{database}: the SQLite of this Python has no full-text search (FTS5); use another build of Python"
+            ) from error
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
         if broken:
             raise SchemaError(f"{database}: the upgrade would leave {len(broken)} broken references; nothing changed")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError
 from audiosearch.store import connection as connections
-from audiosearch.store import labels, metadata, places, reading, schema, spaces, writing
+from audiosearch.store import fulltext, labels, metadata, places, reading, schema, spaces, writing
 from audiosearch.store.connection import database_faults
 from audiosearch.store.faults import disk_faults
 from audiosearch.store.filesystem import make_directories
@@ -362,6 +362,14 @@ class Store:
             LibraryError: a shard is missing or too short.
         """
         return self.shard_files(space_id).read(shards, rows)
+
+    def text_matches(
+        self, words: str, *, condition: sqlalchemy.ColumnElement[bool] | None = None, limit: int = fulltext.LIMIT
+    ) -> list[fulltext.TextMatch]:
+        """The files whose names or metadata have any of the words, best first; `condition` is one on a row of `file`
+        (`query.conditions.file_condition`)."""
+        with self._read() as connection:
+            return fulltext.search(connection, words, condition=condition, limit=limit)
 
     def resolve(self, ids: Sequence[int] | NDArray[np.int64]) -> list[StoredChunk]:
         """Where the vectors' sounds are, in the order of `ids`; without those deleted, unknown, or held by no file."""

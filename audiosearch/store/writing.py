@@ -30,8 +30,8 @@ from sqlalchemy import (
 )
 
 from audiosearch.errors import MediaError, SpaceMismatch
+from audiosearch.store import fulltext, reading
 from audiosearch.store import metadata as described
-from audiosearch.store import reading
 from audiosearch.store.connection import insert_rows, select_in
 from audiosearch.store.records import ChunkRecord, CommitBatch, FailureRecord, FileRecord, RecordingInfo
 from audiosearch.store.tables import chunk, commit_group, coverage, failure, file, recording, root, space, vector
@@ -271,15 +271,18 @@ def _files(connection: Connection, recording_ids: dict[bytes, int], files: Seque
     names = f"root_id path size mtime_ns inode recording_id warning {described.COLUMNS}"
     insert_rows(connection, file, names, rows)
     details: list[tuple[int, Metadata]] = []
+    written: list[int] = []
     for root_id, paths in by_root(by_path):
         query = select(failure.c.path, failure.c.id).where(failure.c.root_id == root_id)
         delete_rows(connection, failure, [row[1] for row in select_in(connection, query, failure.c.path, paths)])
         query = select(file.c.path, file.c.id).where(file.c.root_id == root_id)
         for path, file_id in select_in(connection, query, file.c.path, paths):
+            written.append(file_id)
             found = by_path[root_id, path].metadata
             if found is not None:
                 details.append((file_id, found))
     described.insert_details(connection, details)
+    fulltext.refresh(connection, written)
     return let_go
 
 
