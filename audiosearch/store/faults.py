@@ -75,6 +75,6 @@ def _said(path: str | os.PathLike[str], meaning: str, reason: str) -> str:
         "is not mounted read-only",
         "locked": f"{path}: another program keeps the database locked; try again when it is done",
         "damaged": f"{path} is damaged ({reason}); see `audiosearch verify`, or restore a backup",
-        "gone": f"{path}: the disk does not answer ({reason}); is it full or read-only, or it or the network share gone? "
+        "gone": f"{path}: the disk does not answer ({reason}); is it full or read-only, or is the share gone? "
         f"Once it is back: {_KEPT}, run the same command again",
     }[meaning]
