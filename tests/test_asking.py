@@ -31,7 +31,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy.write_wav(folder / "low and high.wav", layer(3.0, LOW, HIGH))
     toy.write_wav(folder / "high.wav", layer(4.0, HIGH))
     toy.write_wav(folder / "field/hiss.wav", layer(6.0, HISS))
-    toy.write_wav(folder / "field/long.wav", np.concatenate([layer(20, LOW), layer(15, HIGH), layer(20, HISS)]))
+    toy.write_wav(folder / "field/long.wav", np.concatenate([layer(22, LOW), layer(11, HIGH), layer(22, HISS)]))
     return folder
 
 
@@ -133,6 +133,15 @@ def test_hits_by_file_merged_gaps_and_all_of_them(library: Library, sounds: Path
     assert max(curve, key=lambda each: each[2])[0] >= 35
     with pytest.raises(UsageError, match="is not in this library"):
         library.moments(sounds / "absent.wav", "hiss")
+
+
+def test_refined_hits_have_the_ends_of_the_sound(library: Library):
+    chunk = library.query("whistle", filter="path:field/long.wav", k=1).hits[0]
+    (hit,) = library.query("whistle", filter="path:field/long.wav", k=1, refine=True, budget_seconds=600).hits
+    assert hit.id != chunk.id
+    assert (hit.start_seconds, hit.end_seconds) == (pytest.approx(22, abs=1), pytest.approx(33, abs=1))
+    (same,) = library.query("whistle", filter="path:field/long.wav", k=1, refine=True, budget_seconds=0).hits
+    assert same == chunk
 
 
 def test_what_explain_tells(library: Library):

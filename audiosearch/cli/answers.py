@@ -32,6 +32,7 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
     @click.option(
         "--merge-gap", type=float, default=0.0, metavar="SECONDS", help="Moments this close together are one hit."
     )
+    @click.option("--refine", is_flag=True, help="Hear the hits again, for where the sound begins and ends.")
     @click.option("--rerank", type=click.IntRange(min=0), metavar="N", help="With --instruct: hear N candidates again.")
     @click.option("--no-rerank", is_flag=True, help="Hear none again.")
     @click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="Time for hearing again.")
@@ -48,6 +49,7 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
         k: int,
         by: str,
         merge_gap: float,
+        refine: bool,
         rerank: int | None,
         no_rerank: bool,
         budget: float | None,
@@ -65,6 +67,7 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
             "k": k,
             "by": by,
             "merge_gap_seconds": merge_gap,
+            "refine": refine,
             "rerank": 0 if no_rerank else rerank,
             "budget_seconds": budget,
             "explain": explain,

@@ -26,6 +26,7 @@ from audiosearch.query.candidates import DEPTH, find_candidates
 from audiosearch.query.choice import NOTHING_INGESTED, choose_space, left_out_of_aspect
 from audiosearch.query.hits import make_hits, shown
 from audiosearch.query.moments import Moment, ScoredChunk, by_file, find_moments
+from audiosearch.query.refine import refine
 from audiosearch.query.request import Query
 from audiosearch.query.rerank import rerank
 from audiosearch.query.terms import Part, ReadSpan, Referred, query_vector, read_parts
@@ -114,6 +115,8 @@ def answer(query: Query, sources: Sources) -> Answer:
         stored = _candidates(asked, _vector(asked, parts, None))
         chunks, route = _heard_again(asked, parts, stored), "re-embedded"
     moments = asked.moments(chunks)[: query.k]
+    if query.refine:
+        moments = _refined(asked, parts, moments)[: query.k]
     with asked.timed("describe the hits"):
         hits = make_hits(sources.store, moments, instructed=route == "re-embedded")
         sources.remember(shown(moments, query.words or ""))
@@ -202,6 +205,31 @@ def _heard_again(asked: _Asked, parts: Sequence[Part], proposed: list[ScoredChun
             f"({', '.join(reasons)}): they keep their stored score and rank after the others"
         )
     return list(done.chunks)
+
+
+def _refined(asked: _Asked, parts: Sequence[Part], moments: Sequence[Moment]) -> list[Moment]:
+    """The moments with the ends that their sound has, as far as time goes."""
+    query, instruction = asked.query, asked.query.instruction
+    seconds = asked.sources.rerank_seconds if query.budget_seconds is None else query.budget_seconds
+    target = _vector(asked, parts, instruction)
+    task = {"task": "document"} if instruction is None else {"instruction": instruction, "task": "query"}
+    with asked.timed("refine"):
+        done = refine(
+            moments,
+            lambda sounds: asked.embedder.embed_audio(sounds, **task),  # type: ignore[arg-type]
+            asked.read_span,
+            target,
+            sample_rate=asked.embedder.sample_rate,
+            top=query.k,
+            budget_seconds=0.0 if asked.sources.cancelled() else seconds,
+            merge_gap_seconds=query.merge_gap_seconds,
+        )
+    if done.unreadable or done.left_out:
+        asked.notes.append(
+            f"{done.unreadable + done.left_out} of {len(moments)} hits keep the ends of their chunks: "
+            f"{done.unreadable} could not be read, {done.left_out} were beyond {seconds:g} s"
+        )
+    return by_file(done.moments) if query.by == "file" else list(done.moments)
 
 
 def _explanation(

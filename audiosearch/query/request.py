@@ -32,8 +32,9 @@ class Query:
     k: int = 10
     by: Literal["moment", "file"] = "moment"  # `file`: at most one hit a recording, its best moment
     merge_gap_seconds: float = 0.0  # moments this close together are one
+    refine: bool = False  # hear the hits again in short windows, for where the sound begins and ends
     rerank: int | None = None  # candidates heard again under an instruction that has no space; 0: none
-    budget_seconds: float | None = None  # time for that
+    budget_seconds: float | None = None  # time for that, and as much for `refine`
     explain: bool = False  # the answer tells its candidates, their scores and what they cost
     expression: Expression | None = field(init=False, repr=False)  # `text`, parsed
     conditions: Filter | None = field(init=False, repr=False)  # `filter`, parsed
