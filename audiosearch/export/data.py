@@ -30,7 +30,7 @@ def csv_table(answer: Answer) -> Iterator[str]:
     """RFC 4180 with a header: every plain value of a hit. Numbers are written in full, what is unknown is empty."""
     from audiosearch.types import Hit
 
-    names = [field.name for field in fields(Hit) if field.name != "metadata"]
+    names = [field.name for field in fields(Hit) if field.name not in ("metadata", "curve")]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(["rank", *names, "recorded_at", "query"])
