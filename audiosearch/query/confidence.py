@@ -8,8 +8,8 @@ sound), and on how much there is to find by accident. So a *bank* of impostor qu
 scores as high is the **false-alarm rate** of a hit, and its **confidence** is 1 minus that.
 
 - **The bank.** `impostors.txt`: rare sounds, things without a sound, nonsense; written for this, and kept apart from
-  what `benchmarks/absent.py` judges by. For examples: the library's own sounds, their own recordings left out. For sums:
-  sums of such in the same proportions.
+  what `benchmarks/absent.py` judges by. For examples: the library's own sounds, their own recordings left out. For
+  sums: sums of such in the same proportions.
 - **The level of a query.** Some queries are near to everything. How much of its mean score over the library a query's
   best score owes is measured on the bank (`slope`), and taken off. Dividing by the spread of the scores too, as z-norm
   and S-norm do, made text queries worse with every model tried: what is there makes the spread.
@@ -111,8 +111,8 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What impostors find in one space. `texts` [t, dim] and `sounds` [s, dim] are their vectors, `sound_recordings` [s]
-    the sounds' recordings, `mean` [dim] that of the library's vectors, of which there were `count`."""
+    """What impostors find in one space. `texts` [t, dim] and `sounds` [s, dim] are their vectors, `sound_recordings`
+    [s] the sounds' recordings, `mean` [dim] that of the library's vectors, of which there were `count`."""
 
     space: str  # fingerprint
     bank: str  # what the texts were, hashed
@@ -124,7 +124,7 @@ class Background:
     nulls: dict[Kind, Null] = field(default_factory=dict)
 
     def judge(self, query: NDArray[np.float32], scores: Sequence[float], kind: Kind = TEXT_QUERY) -> Judged:
-        """What `scores` [n] of hits of a unit vector [dim] are worth. Raises KeyError for a kind that it lacks (`knowing`)."""
+        """What `scores` [n] of hits of a unit vector [dim] are worth. Raises KeyError for a kind not `knowing`."""
         null = self.nulls[kind]
         adjusted = np.asarray(scores, np.float64) - null.slope * float(self.mean @ query)
         return Judged(null.percentile(adjusted), null.false_alarm_rate(adjusted))
