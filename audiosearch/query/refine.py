@@ -10,7 +10,8 @@ A window's score is taken to be a level, where the sound is not, plus a step tim
 (to the power of `FULLNESS`: what is there is heard well before it fills the window). Least squares give level and step
 of every span in closed form; the span that leaves least unexplained is chosen (a matched filter of unknown length). In
 what it leaves, a second sound of about that strength is looked for in the same way, so one moment can become several.
-Of a moment that is long already, only the beginning and the end are heard.
+If no span stands out, because the sound goes on all the time, the moment stays as it is. Of a moment that is long
+already, only the beginning and the end are heard.
 
 A refined moment's score is the mean score of the windows in its span, and **refined ones rank first, by that score**: a
 bark of a second is a tenth of its chunk and all of its window. Its peak, and the peak's score, stay as they were; its
@@ -37,7 +38,9 @@ GRID_SECONDS = 0.25  # of the ends
 SHORTEST_SECONDS = 0.5
 LONG_SECONDS = 40.0  # of a longer moment only the ends are heard
 INNER_SECONDS = 10.0  # how much of it at each end
-FULLNESS = 0.7
+FULLNESS = 0.6
+LEAST_EXPLAINED = 0.4  # of the scores' variance, or the ends are noise
+LEAST_STEP = 0.4  # of the score inside, or the sound goes on outside: a lasting one keeps the span it was found with
 ANOTHER = 0.6  # a second sound's step is at least this share of the first one's
 APART_SECONDS = 1.0  # else it is the same sound
 MOST_SOUNDS = 4  # in one moment
@@ -102,22 +105,29 @@ def refine(
 
 def fit_sounds(windows: Spans, scores: Floats, candidates: Spans) -> list[tuple[int, float]]:
     """Which of the spans `candidates` [m, 2] hold the sounds that `scores` [n] of `windows` [n, 2] show: (row of
-    `candidates`, step of the score) of each, the one that explains most first. Empty if no span scores higher inside
-    than outside."""
+    `candidates`, step of the score) of each, the one that explains most first. Empty if nothing stands out."""
     shares = _shares(windows, candidates) ** FULLNESS
-    left = scores - scores.mean()
-    shares -= shares.mean(axis=1, keepdims=True)
+    means = shares.mean(axis=1)
+    shares -= means[:, None]
     power = np.einsum("mn,mn->m", shares, shares)
+    left = scores - scores.mean()
+    to_explain = float(left @ left)
     possible = power > 1e-9
     found: list[tuple[int, float]] = []
     while len(found) < MOST_SOUNDS and possible.any():
-        along = shares @ left
-        steps = np.where(possible & (along > 0), along / np.maximum(power, 1e-9), 0.0)
-        best = int(np.argmax(np.where(steps > 0, steps * along, 0.0)))
-        if steps[best] <= (ANOTHER * found[0][1] if found else 0.0):
+        along = np.where(possible, np.maximum(shares @ left, 0.0), 0.0)
+        explained = along**2 / np.maximum(power, 1e-9)
+        best = int(np.argmax(explained))
+        step = float(along[best] / max(power[best], 1e-9))
+        if found:
+            stands_out = step >= ANOTHER * found[0][1]
+        else:
+            inside = float(scores.mean()) + step * (1.0 - means[best])
+            stands_out = explained[best] >= LEAST_EXPLAINED * to_explain > 0 and step >= LEAST_STEP * inside
+        if not stands_out:
             break
-        found.append((best, float(steps[best])))
-        left = left - steps[best] * shares[best]
+        found.append((best, step))
+        left = left - step * shares[best]
         start, end = candidates[best]
         possible &= (candidates[:, 1] <= start - APART_SECONDS) | (candidates[:, 0] >= end + APART_SECONDS)
     return found
@@ -192,7 +202,7 @@ def _hear(
 def _scores(
     sounds: Sequence[Samples], embed: Callable[[list[Samples]], Vectors], target: NDArray[np.float32]
 ) -> Floats | None:
-    """Of each window (n,); of digital silence, which has no vector, the lowest of the others; None if all is."""
+    """Of each window (n,); of digital silence, which has no vector, the lowest, but not above 0; None if all is."""
     audible = np.array([bool(np.any(each)) for each in sounds])
     if not audible.any():
         return None
@@ -200,7 +210,7 @@ def _scores(
     scores[audible] = (
         np.asarray(embed([each for each, is_audible in zip(sounds, audible, strict=True) if is_audible])) @ target
     )
-    scores[~audible] = scores[audible].min()
+    scores[~audible] = min(0.0, scores[audible].min())
     return scores
 
 
