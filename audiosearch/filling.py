@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiosearch.config import DEFAULT_MODEL, Settings
@@ -21,6 +22,7 @@ from audiosearch.types import (
     IngestProgress,
     IngestSummary,
     ModelDescription,
+    Space,
     StepProgress,
     SyncSummary,
     Vectors,
@@ -353,6 +355,8 @@ class Filling:
                     index_cache.save_generation(store, space)
             except LibraryError as error:
                 warnings.append(f"an index was not saved, so queries begin more slowly: {error}")
+        if not summary.interrupted and summary.device is not None:  # the model is at hand
+            self._save_background(store, summary.space)
         return replace(summary, warnings=tuple(warnings))
 
     def _store(self) -> Store:
@@ -363,3 +367,28 @@ class Filling:
 
                 self._reader = Store.open(self.directory)
             return self._reader
+
+    def _save_background(self, store: Store, fingerprint: str) -> None:
+        """Measure what impostors find in the space that was filled, if what is known of that is stale. A cache: where
+        it cannot be written, nothing happens."""
+        from audiosearch.index_cache import open_index
+        from audiosearch.query import confidence
+
+        space = store.space(fingerprint)
+        if space is None:
+            return
+        folder = background_folder(self.directory, space)
+        known = confidence.load(folder, fingerprint)
+        held = {each.id: state.vectors for each, state in zip(store.spaces(), store.status().spaces, strict=True)}
+        if known is None or known.is_stale(held[space.id]):
+            with store.snapshot():
+                index = open_index(store, space)
+                index.refresh()
+                if len(index):
+                    embedder = self._models.embedder_of(space)
+                    confidence.of_space(store, index, folder, embedder.embed_text, save=True)
+
+
+def background_folder(directory: str, space: Space) -> Path:
+    """Where a space's background of scores is: beside its indexes."""
+    return Path(directory, "indexes", space.spec.fingerprint)

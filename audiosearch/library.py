@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from audiosearch.config import Settings, library_directory, load_settings
 from audiosearch.errors import LibraryError, LibraryNotFound, SchemaError, UsageError
 from audiosearch.filling import INDEX_KINDS as INDEX_KINDS
-from audiosearch.filling import Filling, StrPath
+from audiosearch.filling import Filling, StrPath, background_folder
 from audiosearch.models import Models as Models
 from audiosearch.models import OpenModels
 from audiosearch.models import installed_models as _installed_models
@@ -43,9 +43,11 @@ from audiosearch.types import (
 )
 
 if TYPE_CHECKING:
+    from audiosearch.embed.base import AudioTextEmbedder
     from audiosearch.index_cache import LiveIndex
     from audiosearch.query import engine
     from audiosearch.query.allowed import Allowed
+    from audiosearch.query.confidence import Background, Kind
     from audiosearch.query.grammar import Expression, HitRef
     from audiosearch.query.remembered import Shown
     from audiosearch.query.request import Query
@@ -62,6 +64,7 @@ class Library(Filling):
         super().__init__(settings, OpenModels(models, settings))
         self._indexes: dict[int, LiveIndex] = {}
         self._filters: Allowed | None = None
+        self._backgrounds: dict[int, tuple[object, Background]] = {}  # of spaces, with the file's mark
 
     @classmethod
     def open(
@@ -309,6 +312,7 @@ class Library(Filling):
             allowed=self._filters,
             refer=self._refer,
             remember=partial(remembered.remember, self.directory),
+            background=self._background,
             model=self.settings.model,
             rerank=self.settings.rerank,
             rerank_seconds=self.settings.rerank_seconds,
@@ -336,6 +340,28 @@ class Library(Filling):
             end_seconds=end,
             stored=lambda: terms.stored_vector(store, space.id, shown.packet_hash, start, end),
         )
+
+    def _background(self, space: Space, embedder: AudioTextEmbedder, kind: Kind, is_needed: bool) -> Background | None:
+        """What impostors of that kind find in a space: as the last ingest left it. What is missing is measured now if
+        it `is_needed`, or quickly done."""
+        from audiosearch.query import confidence
+
+        store, index, folder = self._store(), self._index(space), background_folder(self.directory, space)
+        mark = confidence.mark(folder)
+        known_mark, known = self._backgrounds.get(space.id, (None, None))
+        if known is None or mark != known_mark:
+            known = confidence.load(folder, space.spec.fingerprint)
+        with store.snapshot():
+            index.refresh()
+            if is_needed and (known is None or known.is_stale(len(index))):
+                known = confidence.of_space(store, index, folder, embedder.embed_text, save=True)
+                mark = confidence.mark(folder)
+            if known is not None and kind not in known.nulls and (is_needed or len(index) <= confidence.QUICK):
+                known = known.knowing(kind, index.search, confidence.recordings_in(store))
+        if known is None:
+            return None
+        self._backgrounds[space.id] = mark, known
+        return known if kind in known.nulls else None
 
     def _index(self, space: Space) -> LiveIndex:
         with self._opening:

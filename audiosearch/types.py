@@ -126,7 +126,9 @@ class Space:
 class Hit:
     """A moment as the user sees it. `score` is the inner product of unit vectors, higher is better.
 
-    `confidence` is None until scores are calibrated against a background distribution; a number here is measured.
+    What that is worth is measured against queries for things that are most likely not in the library: `percentile` of
+    them find nothing that scores as high, a share of `false_alarm_rate` does, and `confidence` is 1 minus that. All are
+    None where there is nothing to measure by.
     """
 
     id: str
@@ -137,6 +139,8 @@ class Hit:
     end_seconds: float
     score: float
     confidence: float | None = None
+    percentile: float | None = None
+    false_alarm_rate: float | None = None
     metadata: Metadata | None = None  # of the file at `path`, as far as it has been read
     curve: tuple[tuple[float, float, float], ...] = ()  # (start, end, score) of what was merged into it, in time order
     heard_again: bool | None = None  # under the instruction; None where that was not needed

@@ -144,6 +144,28 @@ def test_refined_hits_have_the_ends_of_the_sound(library: Library):
     assert same == chunk
 
 
+def test_what_scores_are_worth(library: Library, sounds: Path):
+    (hit,) = library.query("hum", k=1).hits
+    assert hit.confidence is not None and hit.false_alarm_rate is not None and hit.percentile is not None
+    assert 0.99 < hit.confidence <= 1 and hit.confidence == pytest.approx(1 - hit.false_alarm_rate)
+    ranked = library.query("hum", k=10).hits
+    assert [each.confidence for each in ranked] == sorted((each.confidence for each in ranked), reverse=True)  # type: ignore[type-var]
+    for asked in ({"text": "hum - whistle"}, {"audio": sounds / "low.wav"}, {"text": "hum", "instruction": "low"}):
+        assert library.query(**asked, k=1, budget_seconds=600).hits[0].confidence is not None
+    weak = library.query("something unheard of", k=1).hits[0].confidence
+    assert weak is not None and weak < hit.confidence
+    none = library.query("something unheard of", min_confidence=(weak + hit.confidence) / 2)
+    assert none.hits == () and "the best hit has a confidence of" in none.notes[0]
+    least = ranked[len(ranked) // 2].confidence
+    expected = tuple(each for each in ranked if each.confidence >= least)
+    some = library.query("hum", k=10, min_confidence=least)
+    assert some.hits == expected
+    (Path(library.directory) / "indexes" / some.space / "background.npz").unlink()
+    with Library.open(library.directory, models=HAND) as reader:
+        assert reader.query("hum", k=1).hits[0].confidence is None
+        assert reader.query("hum", k=10, min_confidence=least).hits == expected
+
+
 def test_what_explain_tells(library: Library):
     answer = library.query("hum", k=2, instruction="high", filter="-path:field", explain=True)
     assert answer.explanation is not None and answer.filter == "-path:field"
@@ -162,7 +184,7 @@ def test_a_query_is_a_value(library: Library):
     query = Query("hum", filter="-path:field", k=1)
     assert library.query(query) == library.query("hum", filter="-path:field", k=1)
     assert len(library.query(query, k=2).hits) == 2
-    assert (str(query), query.kind) == ("hum", "text")
+    assert (str(query), query.kind) == ("hum", ((1.0, "text"),))
 
 
 def test_many_threads_get_the_answers_of_one(library: Library, sounds: Path):

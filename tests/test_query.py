@@ -117,6 +117,7 @@ class Catalogue:
             "allowed": SimpleNamespace(state=lambda: None),
             "refer": None,
             "remember": lambda shown: None,
+            "background": lambda *_: None,
             "model": None,
             "rerank": 50,
             "rerank_seconds": 30.0,

@@ -36,6 +36,12 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
     @click.option("--rerank", type=click.IntRange(min=0), metavar="N", help="With --instruct: hear N candidates again.")
     @click.option("--no-rerank", is_flag=True, help="Hear none again.")
     @click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="Time for hearing again.")
+    @click.option(
+        "--min-confidence",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        help="Leave out hits that a query for something that is not there would reach more often than 1 - SHARE.",
+    )
     @click.option("--explain", is_flag=True, help="Tell the candidates, their scores, and what took how long.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Write the hits for another program.")
@@ -53,6 +59,7 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
         rerank: int | None,
         no_rerank: bool,
         budget: float | None,
+        min_confidence: float | None,
         explain: bool,
         as_json: bool,
         form: str | None,
@@ -70,6 +77,7 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
             "refine": refine,
             "rerank": 0 if no_rerank else rerank,
             "budget_seconds": budget,
+            "min_confidence": min_confidence,
             "explain": explain,
         }
         return function(common, *args, asked=asked, printing=_printing(common, as_json, form, out), **options)

@@ -24,18 +24,20 @@ from numpy.typing import NDArray
 from audiosearch.errors import LibraryEmpty, LibraryError
 from audiosearch.query.candidates import DEPTH, find_candidates
 from audiosearch.query.choice import NOTHING_INGESTED, choose_space, left_out_of_aspect
+from audiosearch.query.confidence import TEXT_QUERY
 from audiosearch.query.hits import make_hits, shown
 from audiosearch.query.moments import Moment, ScoredChunk, by_file, find_moments
 from audiosearch.query.refine import refine
 from audiosearch.query.request import Query
 from audiosearch.query.rerank import rerank
 from audiosearch.query.terms import Part, ReadSpan, Referred, query_vector, read_parts
-from audiosearch.types import Answer, Candidate, Explanation, Hit, ModelDescription, Samples, Space
+from audiosearch.types import Answer, Candidate, Explanation, Hit, ModelDescription, Samples, Space, Vectors
 
 if TYPE_CHECKING:
     from audiosearch.embed.base import AudioTextEmbedder
     from audiosearch.index_cache import LiveIndex
     from audiosearch.query.allowed import Allowed
+    from audiosearch.query.confidence import Background, Judged, Kind
     from audiosearch.query.grammar import HitRef
     from audiosearch.query.remembered import Shown
     from audiosearch.store.store import Store
@@ -53,6 +55,7 @@ class Sources:
     allowed: Allowed
     refer: Callable[[HitRef, Space], Referred]
     remember: Callable[[list[Shown]], object]
+    background: Callable[[Space, AudioTextEmbedder, Kind, bool], Background | None]
     model: str | None  # the model asked for, None: the default space's
     rerank: int
     rerank_seconds: float
@@ -72,6 +75,8 @@ class _Asked:
     allowed: int | None = None
     reread: int = 0
     not_reread: int = 0
+    vector: NDArray[np.float32] | None = None  # that the scores are inner products with
+    heard: Vectors | None = None  # what was heard again under the instruction
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -117,8 +122,12 @@ def answer(query: Query, sources: Sources) -> Answer:
     moments = asked.moments(chunks)[: query.k]
     if query.refine:
         moments = _refined(asked, parts, moments)[: query.k]
+    with asked.timed("judge the scores"):
+        judged = _judged(asked, moments)
     with asked.timed("describe the hits"):
-        hits = make_hits(sources.store, moments, instructed=route == "re-embedded")
+        hits = make_hits(sources.store, moments, judged, instructed=route == "re-embedded")
+        if query.min_confidence is not None:
+            hits, moments = _confident(asked, hits, moments)
         sources.remember(shown(moments, query.words or ""))
     return Answer(
         str(query),
@@ -139,7 +148,8 @@ def _refer(asked: _Asked, term: HitRef) -> Referred:
 
 def _vector(asked: _Asked, parts: Sequence[Part], instruction: str | None) -> NDArray[np.float32]:
     with asked.timed("embed the query"):
-        return query_vector(parts, asked.embedder, instruction)
+        asked.vector = query_vector(parts, asked.embedder, instruction)
+    return asked.vector
 
 
 def _candidates(asked: _Asked, vector: NDArray[np.float32]) -> list[ScoredChunk]:
@@ -195,6 +205,7 @@ def _heard_again(asked: _Asked, parts: Sequence[Part], proposed: list[ScoredChun
             budget_seconds=seconds,
             cancelled=asked.sources.cancelled,
         )
+    asked.heard = done.rows
     asked.reread, asked.not_reread = done.reread, done.unreadable + done.left_out
     if asked.not_reread:
         reasons = [f"{done.unreadable} could not be read"] if done.unreadable else []
@@ -230,6 +241,38 @@ def _refined(asked: _Asked, parts: Sequence[Part], moments: Sequence[Moment]) ->
             f"{done.unreadable} could not be read, {done.left_out} were beyond {seconds:g} s"
         )
     return by_file(done.moments) if query.by == "file" else list(done.moments)
+
+
+def _judged(asked: _Asked, moments: Sequence[Moment]) -> Judged | None:
+    """What the moments' scores are worth, where that can be told."""
+    query = asked.query
+    needed = query.min_confidence is not None
+    background = asked.sources.background(asked.space, asked.embedder, query.kind, needed) if moments else None
+    if background is None or asked.vector is None:
+        return None
+    kind = query.kind
+    if asked.heard is not None:
+        if kind != TEXT_QUERY or not len(asked.heard):  # impostors of other kinds would have to be heard again too
+            return None
+        background = background.over(asked.heard)
+    return background.judge(asked.vector, [moment.peak.score for moment in moments], kind)
+
+
+def _confident(
+    asked: _Asked, hits: tuple[Hit, ...], moments: Sequence[Moment]
+) -> tuple[tuple[Hit, ...], Sequence[Moment]]:
+    """Those that reach the confidence asked for; those of which it cannot be told stay, and that is said."""
+    least = asked.query.min_confidence or 0.0
+    kept = [i for i, hit in enumerate(hits) if hit.confidence is None or hit.confidence >= least]
+    unknown = sum(hits[i].confidence is None for i in kept)
+    if unknown:
+        asked.notes.append(
+            f"of {unknown} hits it cannot be told what their scores are worth: they are not left out"
+        )
+    elif hits and not kept:
+        best = max(hit.confidence or 0.0 for hit in hits)
+        asked.notes.append(f"the best hit has a confidence of {best:.2f}, less than {least:g}")
+    return tuple(hits[i] for i in kept), [moments[i] for i in kept]
 
 
 def _explanation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,14 +11,29 @@ from audiosearch.query.remembered import Shown
 from audiosearch.types import Hit, Metadata
 
 if TYPE_CHECKING:
+    from audiosearch.query.confidence import Judged
     from audiosearch.store.store import Store
 
 
-def make_hits(store: Store, moments: Iterable[Moment], *, instructed: bool) -> tuple[Hit, ...]:
-    """A hit for each moment, with what its file says of itself. `instructed`: some were heard again, others not."""
-    listed = list(moments)
-    said = store.metadata({moment.peak.paths[0] for moment in listed})
-    return tuple(_hit(moment, said.get(moment.peak.paths[0]), instructed) for moment in listed)
+def make_hits(store: Store, moments: Sequence[Moment], judged: Judged | None, *, instructed: bool) -> tuple[Hit, ...]:
+    """A hit for each moment, with what its score is worth and what its file says of itself. `instructed`: some were
+    heard again, others not."""
+    said = store.metadata({moment.peak.paths[0] for moment in moments})
+    hits = [_hit(moment, said.get(moment.peak.paths[0]), instructed) for moment in moments]
+    if judged is None:
+        return tuple(hits)
+    # Of those not heard again, the score is of another kind than what it would be compared with.
+    return tuple(
+        hit
+        if hit.heard_again is False
+        else replace(
+            hit,
+            confidence=float(judged.confidence[i]),
+            percentile=float(judged.percentile[i]),
+            false_alarm_rate=float(judged.false_alarm_rate[i]),
+        )
+        for i, hit in enumerate(hits)
+    )
 
 
 def shown(moments: Iterable[Moment], query: str) -> list[Shown]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from audiosearch.errors import UsageError
+from audiosearch.query.confidence import AUDIO, AUDIO_QUERY, JOINT_QUERY, TEXT, Kind
 from audiosearch.query.filters import Filter, parse_filter
 from audiosearch.query.grammar import Expression, Text, parse_query
-
-Kind = Literal["text", "audio", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ class Query:
     refine: bool = False  # hear the hits again in short windows, for where the sound begins and ends
     rerank: int | None = None  # candidates heard again under an instruction that has no space; 0: none
     budget_seconds: float | None = None  # time for that, and as much for `refine`
+    min_confidence: float | None = None  # hits below are left out
     explain: bool = False  # the answer tells its candidates, their scores and what they cost
     expression: Expression | None = field(init=False, repr=False)  # `text`, parsed
     conditions: Filter | None = field(init=False, repr=False)  # `filter`, parsed
@@ -59,6 +59,8 @@ class Query:
             raise UsageError(f"the gap that moments are merged over is 0 s or longer, not {self.merge_gap_seconds:g}")
         if (self.rerank or 0) < 0 or (self.budget_seconds or 0) < 0:
             raise UsageError("neither the number of candidates heard again nor the time for it can be negative")
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"a confidence is between 0 and 1, not {self.min_confidence:g}")
         if self.audio is None and (self.start_seconds is not None or self.end_seconds is not None):
             raise UsageError("a start or end needs an example sound to apply to (--audio FILE)")
         start, end = self.start_seconds or 0.0, self.end_seconds
@@ -74,10 +76,13 @@ class Query:
     @property
     def kind(self) -> Kind:
         """What the query is made of; scores of different kinds are not on one scale."""
-        texts = [isinstance(term, Text) for term in (self.expression.terms if self.expression else ())]
-        if self.audio is None and all(texts):
-            return "text"
-        return "mixed" if any(texts) else "audio"
+        terms = self.expression.terms if self.expression else ()
+        if self.audio is not None:
+            return JOINT_QUERY if terms else AUDIO_QUERY
+        weights = [term.weight if len(terms) > 1 else 1.0 for term in terms]
+        return tuple(
+            (weight, TEXT if isinstance(term, Text) else AUDIO) for weight, term in zip(weights, terms, strict=True)
+        )
 
     def __str__(self) -> str:
         parts = [str(self.expression)] if self.expression else []

@@ -31,12 +31,13 @@ LARGEST_BATCH = 32
 @dataclass(frozen=True, slots=True)
 class Reranked:
     """Every candidate given, re-ranked; how many were judged anew, and of the others how many could not be read and how
-    many the limit or the time left out."""
+    many the limit or the time left out. `rows` [reread, dim] are what the judged ones sound like."""
 
     chunks: tuple[ScoredChunk, ...]
     reread: int
     unreadable: int
     left_out: int
+    rows: Vectors
 
 
 def rerank(
@@ -59,6 +60,7 @@ def rerank(
     tried = chunks[:limit]
     judged: list[ScoredChunk] = []
     kept: list[ScoredChunk] = []
+    heard = [np.empty((0, len(target)), np.float32)]
     unreadable = 0
     started = clock()
     position, size = 0, FIRST_BATCH if budget_seconds > 0 else 0
@@ -77,7 +79,8 @@ def rerank(
                 readable.append(chunk)
                 sounds.append(samples)
         if sounds:
-            scores = np.asarray(embed(sounds)) @ target
+            heard.append(np.asarray(embed(sounds)))
+            scores = heard[-1] @ target
             judged += [replace(chunk, score=float(score)) for chunk, score in zip(readable, scores, strict=True)]
         now = clock()
         seconds_each = max((now - batch_started) / len(batch), 1e-6)
@@ -86,7 +89,7 @@ def rerank(
     kept += chunks[position:]
     ranked = [replace(chunk, judged=True) for chunk in judged] + [replace(chunk, judged=False) for chunk in kept]
     ranked.sort(key=lambda chunk: chunk.rank_key)
-    return Reranked(tuple(ranked), len(judged), unreadable, len(kept) - unreadable)
+    return Reranked(tuple(ranked), len(judged), unreadable, len(kept) - unreadable, np.concatenate(heard))
 
 
 def _read_any(chunk: ScoredChunk, read_span: ReadSpan) -> Samples | None:
