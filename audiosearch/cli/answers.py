@@ -112,13 +112,15 @@ def _printing(common: Common, as_json: bool, form: str | None, out: str | None) 
 
 
 def print_hits(answer: Answer) -> None:
-    """Rank, score, span, id and path of every hit, a line each, on stdout."""
+    """Rank, score, confidence, span, id and path of every hit, a line each, on stdout."""
     width = len(str(len(answer.hits)))
     for rank, hit in enumerate(answer.hits, 1):
         span = f"{clock(hit.start_seconds)}-{clock(hit.end_seconds)}"
         score = styled(f"{hit.score:.3f}", fg="green")
+        # Rounded down: what is called 100% would be certain.
+        sure = "   -" if hit.confidence is None else f"{int(100 * hit.confidence):3d}%"
         short = styled(hit.id[:ID_DIGITS], dim=True)
-        click.echo(f"{rank:{width}d}  {score}  {styled(span, bold=True)}  {short}  {printable(hit.path)}")
+        click.echo(f"{rank:{width}d}  {score}  {sure}  {styled(span, bold=True)}  {short}  {printable(hit.path)}")
 
 
 def print_explanation(explanation: Explanation) -> None:
