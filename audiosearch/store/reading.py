@@ -21,6 +21,8 @@ from audiosearch.types import FailedFile, Space, SpaceSpec, SpaceStatus, Status
 _SPEC = ("fingerprint", "model_name", "model_fingerprint", "document_instruction", "is_aspect", "dim", "window_seconds",
          "hop_seconds", "resampler", "channel_policy", "front_end", "licence")  # fmt: skip
 
+_COMMITS = 16  # that a sample is taken from
+
 
 def signed(inode: int) -> int:
     """An unsigned 64-bit number as the signed one that a database column holds."""
@@ -168,6 +170,24 @@ def places(
     found = {id_: (shard, row) for id_, space, shard, row in rows if space == space_id}
     pairs = np.array([found[id_] for id_ in ids.tolist()], np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
+
+
+def spread(connection: Connection, space_id: int, n: int) -> NDArray[np.int64]:
+    """Ids of at most `n` searchable vectors of a space from all over it, ascending; the same until it changes.
+
+    They are taken from a few commits, so that a million of vectors need not be counted.
+    """
+    seqs = connection.execute(
+        select(commit_group.c.seq).where(commit_group.c.space_id == space_id).order_by(commit_group.c.seq)
+    ).scalars()
+    query = select(vector.c.id).where(vector.c.space_id == space_id, vector.c.deleted_seq.is_(None))
+    some = connection.execute(query.where(vector.c.commit_seq.in_(_evenly(list(seqs), _COMMITS)))).scalars()
+    return np.array(_evenly(sorted(some), n), np.int64)
+
+
+def _evenly(values: list[int], n: int) -> list[int]:
+    """At most `n` of the values, as far apart as can be."""
+    return [values[len(values) * each // n] for each in range(n)] if len(values) > n else values
 
 
 def resolve(connection: Connection, ids: Sequence[int]) -> list[StoredChunk]:

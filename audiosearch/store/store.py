@@ -429,6 +429,16 @@ class Store:
         is_yes = np.array(list(newest.values()), np.bool_)
         return JudgedVectors(rows[is_yes], rows[~is_yes], sum(not ids for _, ids in found))
 
+    def some_vectors(self, space_id: int, n: int) -> Vectors:
+        """Unit rows [at most n, dim] of vectors from all over the space: the same ones until it changes.
+
+        Raises:
+            LibraryError: a shard is missing or too short.
+        """
+        dim = self.shard_files(space_id).dim
+        with self._read() as connection:
+            return self.vectors(space_id, reading.spread(connection, space_id, n)).reshape(-1, dim)
+
     # What a person asks
 
     def metadata(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Metadata]:
