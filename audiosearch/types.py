@@ -143,6 +143,7 @@ class Hit:
     false_alarm_rate: float | None = None
     metadata: Metadata | None = None  # of the file at `path`, as far as it has been read
     curve: tuple[tuple[float, float, float], ...] = ()  # (start, end, score) of what was merged into it, in time order
+    matched: tuple[str, ...] = ("sound",)  # why it is here: also `name: dog bark`, `title: Rain`, `folder: ...`
     heard_again: bool | None = None  # under the instruction; None where that was not needed
 
 

@@ -77,7 +77,7 @@ def test_an_earlier_hit_is_an_example(library: Library, sounds: Path):
     assert (again.hits[0].path, again.hits[0].score) == (hit.path, pytest.approx(1.0, abs=1e-5))
     other = library.similar(hit.id[:5], k=1)
     assert names(other.hits) == ["long.wav"] and other.hits[0].end_seconds > 35
-    without = library.query(f"hiss - hit:{hit.id}", filter="path:field/hiss.wav, path:*low.wav")
+    without = library.query(f"hiss - hit:{hit.id}", filter="path:field/hiss.wav, path:*low.wav", names="off")
     assert names(without.hits)[-1] == "hiss.wav"
     (long,) = library.query("hum", k=1, filter="path:field/long.wav").hits
     assert names(library.query(f"hit:{long.id}@22-32", k=1, by="file", filter="-path:field").hits) == ["high.wav"]
@@ -142,6 +142,31 @@ def test_refined_hits_have_the_ends_of_the_sound(library: Library):
     assert (hit.start_seconds, hit.end_seconds) == (pytest.approx(22, abs=1), pytest.approx(33, abs=1))
     (same,) = library.query("whistle", filter="path:field/long.wav", k=1, refine=True, budget_seconds=0).hits
     assert same == chunk
+
+
+def test_names_count_beside_the_sound(library: Library, sounds: Path):
+    answer = library.query("low and high", k=5)
+    first = answer.hits[0]
+    assert (Path(first.path).name, first.matched) == ("low and high.wav", ("sound", "name: low high"))
+    off = library.query("low and high", k=5, names="off")
+    assert all(each.matched == ("sound",) for each in off.hits)
+    whistle = library.query("whistle - hiss", names="off", k=10).hits
+    assert whistle == library.query("whistle - hiss", k=10).hits, "nothing is called so: the sound decides"
+    hiss = library.query("field rumble", names="any", k=10).hits
+    assert any("folder: field" in each.matched for each in hiss)
+    (kept,) = library.query("low and high", k=1, min_confidence=1.0).hits
+    assert kept == first, "a name is a reason of its own"
+
+
+def test_labels_move_the_search(library: Library):
+    hits = {Path(hit.path).name: hit for hit in library.query("noise", by="file", k=10).hits}
+    before = [Path(hit.path).name for hit in library.query("noise", by="file", k=10).hits]
+    library.label(hits["high.wav"], True, "target")
+    library.label(hits["hiss.wav"], False, "target")
+    after = [Path(hit.path).name for hit in library.query("noise", by="file", k=10, learn="target").hits]
+    assert after.index("high.wav") <= before.index("high.wav") and after.index("hiss.wav") > after.index("high.wav")
+    assert [Path(hit.path).name for hit in library.query("noise", by="file", k=10).hits] == before
+    assert "nothing in this space was labelled about 'snow'" in library.query("noise", learn="snow").notes[0]
 
 
 def test_what_scores_are_worth(library: Library, sounds: Path):

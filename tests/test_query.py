@@ -114,7 +114,7 @@ class Catalogue:
             "embedder": lambda space: self.embedder,
             "describe": describe,
             "read_span": self.read_span,
-            "allowed": SimpleNamespace(state=lambda: None),
+            "allowed": SimpleNamespace(state=lambda: None, named=lambda *_: []),
             "refer": None,
             "remember": lambda shown: None,
             "background": lambda *_: None,

@@ -32,6 +32,14 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
     @click.option(
         "--merge-gap", type=float, default=0.0, metavar="SECONDS", help="Moments this close together are one hit."
     )
+    @click.option(
+        "--names",
+        type=click.Choice(["auto", "any", "off"]),
+        default="auto",
+        show_default=True,
+        help="Rank files higher that are called like the text: with all its words, any of them, or not at all.",
+    )
+    @click.option("--learn", metavar="TAG", help="Search with what was labelled about TAG, too.")
     @click.option("--refine", is_flag=True, help="Hear the hits again, for where the sound begins and ends.")
     @click.option("--rerank", type=click.IntRange(min=0), metavar="N", help="With --instruct: hear N candidates again.")
     @click.option("--no-rerank", is_flag=True, help="Hear none again.")
@@ -55,6 +63,8 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
         k: int,
         by: str,
         merge_gap: float,
+        names: str,
+        learn: str | None,
         refine: bool,
         rerank: int | None,
         no_rerank: bool,
@@ -74,6 +84,8 @@ def answer_options(function: Callable[..., int]) -> Callable[..., int]:
             "k": k,
             "by": by,
             "merge_gap_seconds": merge_gap,
+            "names": names,
+            "learn": learn,
             "refine": refine,
             "rerank": 0 if no_rerank else rerank,
             "budget_seconds": budget,
@@ -120,7 +132,9 @@ def print_hits(answer: Answer) -> None:
         # Rounded down: what is called 100% would be certain.
         sure = "   -" if hit.confidence is None else f"{int(100 * hit.confidence):3d}%"
         short = styled(hit.id[:ID_DIGITS], dim=True)
-        click.echo(f"{rank:{width}d}  {score}  {sure}  {styled(span, bold=True)}  {short}  {printable(hit.path)}")
+        reasons = "; ".join(reason for reason in hit.matched if reason != "sound")
+        why = f"  ({printable(reasons)})" if reasons else ""
+        click.echo(f"{rank:{width}d}  {score}  {sure}  {styled(span, bold=True)}  {short}  {printable(hit.path)}{why}")
 
 
 def print_explanation(explanation: Explanation) -> None:

@@ -1,11 +1,13 @@
-"""What a filter leaves: ids of vectors, and files. Remembered while the catalogue stays as it is, for whoever asks
-again and again under one filter."""
+"""What the catalogue says to a query: which vectors and files a filter leaves, and which files are called like it.
+
+What a filter leaves is remembered while the catalogue stays as it is, for whoever asks again and again under one.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from audiosearch.query.filters import Filter
+    from audiosearch.store.fulltext import TextMatch
     from audiosearch.store.store import Store
 
 _REMEMBERED = 8  # filters; of a million vectors each is 8 MB
@@ -56,3 +59,19 @@ class Allowed:
 
         with self._store.connected() as connection:
             return conditions.places(connection, filter_, recording_ids)
+
+    def named(self, words: str, filter_: Filter | None) -> list[TextMatch]:
+        """The files whose names or metadata have any of the words, best first, of those that the filter leaves."""
+        from audiosearch.query import conditions
+        from audiosearch.store import fulltext
+
+        condition = None if filter_ is None else conditions.file_condition(filter_)
+        with self._store.connected() as connection:
+            return fulltext.search(connection, words, condition=condition)
+
+    def of_recordings(self, recording_ids: Sequence[int], space_id: int) -> NDArray[np.int64]:
+        """Ids of the vectors of some recordings, ascending."""
+        from audiosearch.query import conditions
+
+        with self._store.connected() as connection:
+            return conditions.vector_ids_of(connection, recording_ids, space_id)

@@ -77,17 +77,25 @@ def recordings(filter_: Filter) -> Select[tuple[int]]:
 def vector_ids(connection: Connection, filter_: Filter, space_id: int) -> NDArray[np.int64]:
     """Ids of the space's vectors that a search under the filter may find, ascending."""
     fitting = recordings(filter_)
+    # Given a question SQLite would look at every vector of the space; given few ids it begins with those.
+    few = connection.execute(fitting.limit(_FEW + 1)).scalars().all()
+    if len(few) <= _FEW:
+        return vector_ids_of(connection, few, space_id)
+    return _sorted_ids(connection, space_id, [chunk.c.recording_id.in_(fitting)])
+
+
+def vector_ids_of(connection: Connection, recording_ids: Sequence[int], space_id: int) -> NDArray[np.int64]:
+    """Ids of the vectors of some recordings in a space, ascending."""
+    some = (recording_ids[at : at + _IN_LIST] for at in range(0, len(recording_ids), _IN_LIST))
+    return _sorted_ids(connection, space_id, [chunk.c.recording_id.in_(each) for each in some])
+
+
+def _sorted_ids(connection: Connection, space_id: int, wanted: Iterable[ColumnElement[bool]]) -> NDArray[np.int64]:
     query = (
         select(vector.c.id)
         .join(chunk, chunk.c.id == vector.c.chunk_id)
         .where(vector.c.space_id == space_id, vector.c.deleted_seq.is_(None))
     )
-    # Given a question SQLite would look at every vector of the space; given few ids it begins with those.
-    few = connection.execute(fitting.limit(_FEW + 1)).scalars().all()
-    if len(few) <= _FEW:
-        wanted = [chunk.c.recording_id.in_(few[at : at + _IN_LIST]) for at in range(0, len(few), _IN_LIST)]
-    else:
-        wanted = [chunk.c.recording_id.in_(fitting)]
     found = [id_ for condition in wanted for id_ in connection.execute(query.where(condition)).scalars()]
     return np.sort(np.array(found, np.int64))
 

@@ -22,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosearch.errors import LibraryEmpty, LibraryError
+from audiosearch.query import fusion
 from audiosearch.query.candidates import DEPTH, find_candidates
 from audiosearch.query.choice import NOTHING_INGESTED, choose_space, left_out_of_aspect
 from audiosearch.query.confidence import TEXT_QUERY
+from audiosearch.query.feedback import adjusted
 from audiosearch.query.hits import make_hits, shown
 from audiosearch.query.moments import Moment, ScoredChunk, by_file, find_moments
 from audiosearch.query.refine import refine
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
     from audiosearch.query.confidence import Background, Judged, Kind
     from audiosearch.query.grammar import HitRef
     from audiosearch.query.remembered import Shown
+    from audiosearch.store.fulltext import TextMatch
     from audiosearch.store.store import Store
+
+LEARNING_BACKGROUND = 200  # vectors of the library that stand for what is not looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ class _Asked:
     not_reread: int = 0
     vector: NDArray[np.float32] | None = None  # that the scores are inner products with
     heard: Vectors | None = None  # what was heard again under the instruction
+    named: dict[int, TextMatch] = field(default_factory=dict)  # files called like the query, by recording
+    only_named: list[int] = field(default_factory=list)  # recordings that are not here for their sound
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -118,14 +125,16 @@ def answer(query: Query, sources: Sources) -> Answer:
     else:
         # The default space knows nothing of the instruction: it only proposes, by the same query without it.
         stored = _candidates(asked, _vector(asked, parts, None))
+        if query.learn is not None:
+            asked.notes.append("labels decide which candidates are heard again, not how they are judged then")
         chunks, route = _heard_again(asked, parts, stored), "re-embedded"
-    moments = asked.moments(chunks)[: query.k]
+    moments, reasons = _with_reasons(asked, asked.moments(chunks))
     if query.refine:
-        moments = _refined(asked, parts, moments)[: query.k]
+        moments, reasons = _with_reasons(asked, _refined(asked, parts, moments))
     with asked.timed("judge the scores"):
         judged = _judged(asked, moments)
     with asked.timed("describe the hits"):
-        hits = make_hits(sources.store, moments, judged, instructed=route == "re-embedded")
+        hits = make_hits(sources.store, moments, reasons, judged, instructed=route == "re-embedded")
         if query.min_confidence is not None:
             hits, moments = _confident(asked, hits, moments)
         sources.remember(shown(moments, query.words or ""))
@@ -166,20 +175,50 @@ def _candidates(asked: _Asked, vector: NDArray[np.float32]) -> list[ScoredChunk]
                 allowed = sources.allowed.vector_ids(query.conditions, space.id, state)
             places = partial(sources.allowed.places, query.conditions)
             asked.allowed = len(allowed)
-        found = find_candidates(
-            store,
-            index,
-            vector,
-            enough=asked.enough,
-            at_least=max(DEPTH, query.k, _limit(asked)),
-            allowed=allowed,
-            places=places,
-        )
+        if query.learn is not None:
+            vector = asked.vector = _learned(asked, vector)
+        find = partial(find_candidates, store, index, vector, places=places)
+        found = find(enough=asked.enough, at_least=max(DEPTH, query.k, _limit(asked)), allowed=allowed)
+        if query.names != "off" and query.wanted_words:
+            with asked.timed("names"):
+                found = _with_named(asked, found, partial(find, enough=lambda _: True))
         if not found and not store.status().recordings:
             raise LibraryEmpty(f"{store.directory}: {NOTHING_INGESTED}")
     if allowed is not None and not len(allowed):
         asked.notes.append(f"no sound in the library fits the filter {query.conditions}")
     return found
+
+
+def _learned(asked: _Asked, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vector moved by what was labelled about the tag."""
+    tag, store, space = asked.query.learn or "", asked.sources.store, asked.space
+    said = store.judged_vectors(space.id, tag)
+    if not len(said.yes) + len(said.no):
+        asked.notes.append(f"nothing in this space was labelled about {tag!r}: `audiosearch label --list` shows labels")
+        return vector
+    return adjusted(vector, said.yes, said.no, store.some_vectors(space.id, LEARNING_BACKGROUND))
+
+
+def _with_named(asked: _Asked, found: list[ScoredChunk], find: Callable[..., list[ScoredChunk]]) -> list[ScoredChunk]:
+    """The candidates, and the best chunks of recordings that are only called like the query."""
+    query, allowed = asked.query, asked.sources.allowed
+    matches = fusion.trusted(query.names, allowed.named(query.wanted_words, query.conditions))
+    asked.named = fusion.best_matches(matches)
+    heard = {chunk.recording_id for chunk in found}
+    asked.only_named = [recording_id for recording_id in asked.named if recording_id not in heard]
+    if not asked.only_named:
+        return found
+    ids = allowed.of_recordings(asked.only_named, asked.space.id)
+    more = find(at_least=len(ids), allowed=ids) if len(ids) else []
+    return sorted([*found, *more], key=lambda chunk: chunk.rank_key)
+
+
+def _with_reasons(asked: _Asked, moments: Sequence[Moment]) -> tuple[list[Moment], dict[str, tuple[str, ...]]]:
+    """The best moments by sound and by name, and why each is among them, by its id."""
+    if not asked.named:
+        return list(moments[: asked.query.k]), {}
+    fused = fusion.fuse_moments(moments, asked.named, unheard=asked.only_named)[: asked.query.k]
+    return [moment for moment, _ in fused], {moment.id: why for moment, why in fused}
 
 
 def _limit(asked: _Asked) -> int:
@@ -263,12 +302,11 @@ def _confident(
 ) -> tuple[tuple[Hit, ...], Sequence[Moment]]:
     """Those that reach the confidence asked for; those of which it cannot be told stay, and that is said."""
     least = asked.query.min_confidence or 0.0
-    kept = [i for i, hit in enumerate(hits) if hit.confidence is None or hit.confidence >= least]
+    named = [hit.matched != (fusion.SOUND,) for hit in hits]  # they need not sound like it
+    kept = [i for i, hit in enumerate(hits) if named[i] or hit.confidence is None or hit.confidence >= least]
     unknown = sum(hits[i].confidence is None for i in kept)
     if unknown:
-        asked.notes.append(
-            f"of {unknown} hits it cannot be told what their scores are worth: they are not left out"
-        )
+        asked.notes.append(f"of {unknown} hits it cannot be told what their scores are worth: they are not left out")
     elif hits and not kept:
         best = max(hit.confidence or 0.0 for hit in hits)
         asked.notes.append(f"the best hit has a confidence of {best:.2f}, less than {least:g}")

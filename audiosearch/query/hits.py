@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from audiosearch.query.fusion import SOUND
 from audiosearch.query.moments import Moment
 from audiosearch.query.remembered import Shown
 from audiosearch.types import Hit, Metadata
@@ -15,11 +16,21 @@ if TYPE_CHECKING:
     from audiosearch.store.store import Store
 
 
-def make_hits(store: Store, moments: Sequence[Moment], judged: Judged | None, *, instructed: bool) -> tuple[Hit, ...]:
-    """A hit for each moment, with what its score is worth and what its file says of itself. `instructed`: some were
-    heard again, others not."""
+def make_hits(
+    store: Store,
+    moments: Sequence[Moment],
+    reasons: Mapping[str, tuple[str, ...]],
+    judged: Judged | None,
+    *,
+    instructed: bool,
+) -> tuple[Hit, ...]:
+    """A hit for each moment, with what its score is worth and what its file says of itself. `reasons` for moments by
+    id, where it is not the sound alone. `instructed`: some were heard again, others not."""
     said = store.metadata({moment.peak.paths[0] for moment in moments})
-    hits = [_hit(moment, said.get(moment.peak.paths[0]), instructed) for moment in moments]
+    hits = [
+        replace(_hit(moment, said.get(moment.peak.paths[0]), instructed), matched=reasons.get(moment.id, (SOUND,)))
+        for moment in moments
+    ]
     if judged is None:
         return tuple(hits)
     # Of those not heard again, the score is of another kind than what it would be compared with.

@@ -8,6 +8,7 @@ from typing import Literal
 from audiosearch.errors import UsageError
 from audiosearch.query.confidence import AUDIO, AUDIO_QUERY, JOINT_QUERY, TEXT, Kind
 from audiosearch.query.filters import Filter, parse_filter
+from audiosearch.query.fusion import Words
 from audiosearch.query.grammar import Expression, Text, parse_query
 
 
@@ -31,6 +32,8 @@ class Query:
     k: int = 10
     by: Literal["moment", "file"] = "moment"  # `file`: at most one hit a recording, its best moment
     merge_gap_seconds: float = 0.0  # moments this close together are one
+    names: Words = "auto"  # files called like the text: `auto` those with all words of it, `any`, or `off`
+    learn: str | None = None  # search with what was labelled about this tag, too
     refine: bool = False  # hear the hits again in short windows, for where the sound begins and ends
     rerank: int | None = None  # candidates heard again under an instruction that has no space; 0: none
     budget_seconds: float | None = None  # time for that, and as much for `refine`
@@ -59,6 +62,10 @@ class Query:
             raise UsageError(f"the gap that moments are merged over is 0 s or longer, not {self.merge_gap_seconds:g}")
         if (self.rerank or 0) < 0 or (self.budget_seconds or 0) < 0:
             raise UsageError("neither the number of candidates heard again nor the time for it can be negative")
+        if self.names not in ("auto", "any", "off"):
+            raise UsageError(f"names count with auto, any or off, not with {self.names}")
+        if self.learn is not None and not self.learn.strip():
+            raise UsageError("the tag to learn from is empty")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise UsageError(f"a confidence is between 0 and 1, not {self.min_confidence:g}")
         if self.audio is None and (self.start_seconds is not None or self.end_seconds is not None):
@@ -72,6 +79,12 @@ class Query:
         """The text, if it is a single one."""
         terms = self.expression.terms if self.expression else ()
         return terms[0].words if len(terms) == 1 and isinstance(terms[0], Text) else None
+
+    @property
+    def wanted_words(self) -> str:
+        """All words that are asked for, to be looked for in names."""
+        terms = self.expression.terms if self.expression else ()
+        return " ".join(term.words for term in terms if isinstance(term, Text) and term.weight > 0)
 
     @property
     def kind(self) -> Kind:
