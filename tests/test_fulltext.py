@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -249,18 +248,25 @@ def test_a_rebuild_changes_nothing(store: Store):
     assert _rows(store) == before and len(before) == len(FILES)
 
 
-def test_the_table_is_the_one_that_reasons_are_asked_of(store: Store):
-    with store.connected() as connection:
-        made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'file_text'").scalar()
-    assert made == fulltext.CREATE
+@pytest.mark.parametrize(
+    "damage",
+    ["DELETE FROM file_text WHERE rowid = 2", "INSERT INTO file_text (rowid, name) VALUES (99, 'x')"],
+    ids=["missing", "too many"],
+)
+def test_verify_finds_and_repairs_what_differs(store: Store, damage: str):
+    from audiosearch.store import verify
+
+    before = _rows(store)
+    assert verify.check(store).problems() == []
+    with store.changing() as connection:
+        connection.exec_driver_sql(damage)
+    (problem,) = verify.repair(store, verify.check(store))
+    assert problem.kind == "database" and "1 files" in problem.detail
+    assert _rows(store) == before and verify.check(store).problems() == []
 
 
 def test_a_sqlite_without_full_text_search_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    scripts = tmp_path / "scripts"
-    shutil.copytree(schema.scripts(), scripts)
-    file = scripts / "versions" / "0005_full_text.py"
-    file.write_text(file.read_text().replace("USING fts5", "USING fts5_that_is_missing"))
-    monkeypatch.setattr(schema, "scripts", lambda: str(scripts))
+    monkeypatch.setattr(fulltext, "CREATE", fulltext.CREATE.replace("fts5", "fts5_that_is_missing"))
     with pytest.raises(SchemaError, match="no full-text search"):
         Store.create(tmp_path / "library")
 

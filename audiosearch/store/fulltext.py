@@ -109,7 +109,7 @@ _APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
 _ON, _OFF = "\x02", "\x03"  # around what `highlight` found; not in any text
 _MARKED = re.compile(f"{_ON}([^{_OFF}]*){_OFF}")
 
-CREATE = (  # as in the migration
+CREATE = (
     f"CREATE VIRTUAL TABLE {TABLE} USING fts5(name, folder, said, fields UNINDEXED, "
     "tokenize = 'porter unicode61 remove_diacritics 2')"
 )
@@ -139,10 +139,11 @@ class TextMatch:
 
 
 def rebuild(connection: Connection) -> None:
-    """Write the rows of all files anew."""
+    """Make the table anew, whatever state it is in, with the rows of all files."""
     if not _is_sqlite(connection):
         return
-    connection.exec_driver_sql(f"DELETE FROM {TABLE}")
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {TABLE}")
+    connection.exec_driver_sql(CREATE)
     refresh(connection, list(connection.execute(select(file.c.id)).scalars()))
     connection.exec_driver_sql(f"INSERT INTO {TABLE} ({TABLE}) VALUES ('optimize')")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, and_, bindparam, delete, or_, select, update
 
-from audiosearch.store import reading
+from audiosearch.store import fulltext, reading
 from audiosearch.store.connection import DATABASE, connect_reader, select_in
 from audiosearch.store.store import Store
 from audiosearch.store.tables import chunk, commit_group, coverage, recording, vector
@@ -58,6 +58,7 @@ class Findings:
     holes: dict[int, list[int]] = field(default_factory=dict)  # by space: recordings called complete that are not
     spaces: dict[int, Space] = field(default_factory=dict)
     files: dict[int, Shards] = field(default_factory=dict)  # by space
+    unnamed: int = 0  # files that their words do not find, or words of files that are gone
     notes: list[str] = field(default_factory=list)
     groups: int = 0
     vectors: int = 0
@@ -76,6 +77,9 @@ class Findings:
             else Problem("database", "library.db", text, "builds SQLite's own indexes again", True)
             for text in self.database
         ]
+        if self.unnamed:
+            what = f"{self.unnamed:,} files are not as they should be in the index of their words"
+            found.append(Problem("database", "library.db", what, "writes that index again", True))
         for space_id, groups in self.lost.items():
             for path, reason, rows in _by_shard(self.files[space_id], groups):
                 found.append(Problem("shard", path, f"{reason}: {rows:,} vectors are lost", AGAIN, True))
@@ -103,6 +107,7 @@ def check(store: Store, progress: Progress | None = None) -> Findings:
         found.notes.append("shards were not compared with a catalogue that is damaged itself")
         return found
     with store.connected() as connection:
+        found.unnamed = fulltext.differing(connection)
         found.spaces = {each.id: each for each in reading.spaces(connection)}
         found.files = {each: store.shard_files(each) for each in found.spaces}
         groups = {each: _groups(connection, each) for each in found.spaces}
@@ -129,6 +134,8 @@ def repair(store: Store, found: Findings) -> list[Problem]:
         for shard, rows in found.short[space_id].items():
             files.fill(shard, rows)
     with store.changing() as connection:
+        if found.unnamed or found.database:
+            fulltext.rebuild(connection)
         for space_id in found.spaces:
             _take_back(connection, space_id, found)
     store.cut_shards()
@@ -151,7 +158,7 @@ def _database(database: Path, told: Progress) -> list[str]:
 
 
 def _is_index_complaint(text: str) -> bool:
-    return "missing from index" in text or text.startswith("wrong # of entries in index")
+    return "missing from index" in text or "FTS5" in text or text.startswith("wrong # of entries in index")
 
 
 def _groups(connection: Connection, space_id: int) -> list[Group]:
