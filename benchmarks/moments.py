@@ -37,6 +37,7 @@ from audiosearch.chunk import plan
 from audiosearch.config import DEFAULT_MODEL
 from audiosearch.embed.base import AudioTextEmbedder
 from audiosearch.errors import AudioSearchError
+from audiosearch.query.candidates import DEPTH
 from audiosearch.query.moments import Moment, ScoredChunk, find_moments
 from audiosearch.query.refine import refine
 from audiosearch.types import Samples, Vectors
@@ -159,9 +160,10 @@ def _judge(
         into.setdefault(name, []).append(inserted.best_overlap(span, of_recording))
 
     for window in GRIDS:
-        best = min(chunks[window], key=lambda chunk: chunk.rank_key)
+        candidates = sorted(chunks[window], key=lambda chunk: chunk.rank_key)[:DEPTH]  # as many as a query looks at
+        best = candidates[0]
         add(f"grid {window:g} s", best.recording_id, (best.start_seconds, best.end_seconds))
-        moments = find_moments(chunks[window])
+        moments = find_moments(candidates)
         _add_first(add, f"grid {window:g} s, merged", moments)
         if window == STORED:
             _add_first(add, "refined: ends", heard.refined(moments[:1], target, 1))

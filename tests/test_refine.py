@@ -209,8 +209,18 @@ def test_a_sound_that_goes_on_all_the_time_keeps_its_span():
     there = Listener(a=sound_of(8, (0, 8)), b=sound_of(28, (0, 28)))
     before = there.moments()
     done = there.refined(before)
-    assert list(done.moments) == before
-    assert done.refined == 0
+    assert {span(moment) for moment in done.moments} == {span(moment) for moment in before}
+    assert {moment.id for moment in done.moments} == {moment.id for moment in before}
+    assert done.refined == len(before)
+
+
+def test_a_lasting_sound_is_ranked_like_the_others_by_what_was_heard():
+    there = Listener(a=sound_of(60, (31.0, 32.2), level=0.06), b=sound_of(5, (0, 5), level=0.2), c=sound_of(1, (0, 1)))
+    done = there.refined(there.moments(), top=20)
+    assert [moment.peak.packet_hash for moment in done.moments[:3]] == [b"b", b"c", b"a"]
+    assert is_near(done.moments[2], 31.0, 32.2)
+    assert [span(moment) for moment in done.moments[:2]] == [(0.0, 5.0), (0.0, 1.0)]
+    assert done.moments[1].score == pytest.approx(done.moments[1].peak.score), "it was one window then as now"
 
 
 def test_two_moments_of_one_sound_become_one():
@@ -267,6 +277,7 @@ def test_the_time_is_kept_and_what_it_left_out_is_counted():
     nothing = there.refined(before, top=5, budget_seconds=0.0)
     assert nothing == Refined(tuple(before), 0, 0, 5)
     assert there.refined(before, top=0).moments == tuple(before)
+    assert there.refined(before, cancelled=lambda: True).moments == tuple(before)
 
 
 @pytest.mark.parametrize("seed", range(8))

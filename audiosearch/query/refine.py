@@ -10,7 +10,7 @@ A window's score is taken to be a level, where the sound is not, plus a step tim
 (to the power of `FULLNESS`: what is there is heard well before it fills the window). Least squares give level and step
 of every span in closed form; the span that leaves least unexplained is chosen (a matched filter of unknown length). In
 what it leaves, a second sound of about that strength is looked for in the same way, so one moment can become several.
-If no span stands out, because the sound goes on all the time, the moment stays as it is. Of a moment that is long
+If no span stands out, because the sound goes on all the time, the moment keeps its span. Of a moment that is long
 already, only the beginning and the end are heard.
 
 A refined moment's score is the mean score of the windows in its span, and **refined ones rank first, by that score**: a
@@ -53,8 +53,8 @@ ReadSpan = Callable[[str, float, "float | None"], Samples]  # at the model's rat
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """The moments, best first; of those given, how many were refined, and of the first `top` how many could not be read
-    and how many the time left out."""
+    """The moments, best first; of the first `top` given, how many were heard again, could not be read (or are silent),
+    and were left out for want of time."""
 
     moments: tuple[Moment, ...]
     refined: int
@@ -72,6 +72,7 @@ def refine(
     top: int,
     budget_seconds: float,
     merge_gap_seconds: float = 0.0,
+    cancelled: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Refined:
     """`moments` (best first), of which the first `top` have new spans and ranks as far as `budget_seconds` go. Sounds
@@ -79,7 +80,7 @@ def refine(
 
     `target` [dim] is a unit vector; `embed` maps n sounds at `sample_rate` (Hz) to unit rows [n, dim], as the chunks
     were embedded. At least one moment is tried unless the budget is 0. Errors of `embed` pass through; a moment of
-    which no file can be read is counted and stays as it is.
+    which no file can be read is counted and stays as it is, and so do the rest from when it is `cancelled`.
     """
     started = clock()
     found: list[Moment] = []
@@ -89,14 +90,14 @@ def refine(
     tried = list(moments[:top]) if budget_seconds > 0 else []
     for moment in tried:
         before = clock()
-        if position and before - started + slowest > budget_seconds:
+        if cancelled() or (position and before - started + slowest > budget_seconds):
             break
         position += 1
         sounds = _refined(moment, embed, read_span, target, sample_rate, merge_gap_seconds)
         slowest = max(slowest, clock() - before)
-        unreadable += sounds is None
+        unreadable += not sounds
         refined += bool(sounds)
-        found += sounds or []
+        found += sounds
         kept += [] if sounds else [moment]
     left_out = len(moments[:top]) - position
     found.sort(key=lambda moment: (-round(moment.score, 6), moment.peak.rank_key, moment.start_seconds))
@@ -140,18 +141,18 @@ def _refined(
     target: NDArray[np.float32],
     sample_rate: int,
     merge_gap_seconds: float,
-) -> list[Moment] | None:
-    """The sounds in `moment`, what explains most first; none if no span stands out; None if it cannot be read."""
+) -> list[Moment]:
+    """The sounds in `moment`, in time order; itself with its score if none stands out; none if it cannot be heard."""
     start, end = moment.start_seconds, moment.end_seconds
     is_long = end - start > LONG_SECONDS
     outer = max(0.0, start - MARGIN_SECONDS), end + MARGIN_SECONDS
     stretches = [(outer[0], start + INNER_SECONDS), (end - INNER_SECONDS, outer[1])] if is_long else [outer]
     heard = _hear(moment, stretches, read_span, sample_rate)
     if heard is None:
-        return None
+        return []
     windows, sounds, last = heard
     scores = _scores(sounds, embed, target)
-    if scores is None or len(windows) < _LEAST_WINDOWS:
+    if scores is None:
         return []
     starts = np.arange(outer[0], stretches[0][1] if is_long else last, GRID_SECONDS)
     ends = np.arange(last, stretches[-1][0], -GRID_SECONDS)
@@ -160,8 +161,9 @@ def _refined(
     # A sound in the margin is another moment's.
     mine = (np.diff(candidates)[:, 0] >= SHORTEST_SECONDS) & (middle >= start) & (middle <= end)
     candidates = candidates[mine]
-    found = fit_sounds(windows, scores, candidates) if len(candidates) else []
-    spans = _joined([candidates[row] for row, _ in found], merge_gap_seconds)
+    can_tell = len(windows) >= _LEAST_WINDOWS and len(candidates)
+    found = fit_sounds(windows, scores, candidates) if can_tell else []
+    spans = _joined([candidates[row] for row, _ in found], merge_gap_seconds) or [(start, end)]
     return [_moved(moment, span, windows, scores) for span in spans]
 
 
