@@ -78,7 +78,7 @@ def vector_ids(connection: Connection, filter_: Filter, space_id: int) -> NDArra
     """Ids of the space's vectors that a search under the filter may find, ascending."""
     fitting = recordings(filter_)
     # Given a question SQLite would look at every vector of the space; given few ids it begins with those.
-    few = connection.execute(fitting.limit(_FEW + 1)).scalars().all()
+    few = [int(id_) for id_ in connection.execute(fitting.limit(_FEW + 1)).scalars()]
     if len(few) <= _FEW:
         return vector_ids_of(connection, few, space_id)
     return _sorted_ids(connection, space_id, [chunk.c.recording_id.in_(fitting)])
