@@ -84,6 +84,8 @@ class _Asked:
     heard: Vectors | None = None  # what was heard again under the instruction
     named: dict[int, TextMatch] = field(default_factory=dict)  # files called like the query, by recording
     only_named: list[int] = field(default_factory=list)  # recordings that are not here for their sound
+    _moments_of: frozenset[tuple[int, float, bool]] = frozenset()
+    _moments: list[Moment] = field(default_factory=list)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -97,9 +99,12 @@ class _Asked:
         return partial(self.sources.read_span, sample_rate=self.embedder.sample_rate)
 
     def moments(self, chunks: Collection[ScoredChunk]) -> list[Moment]:
-        """The moments that the user counts, best first."""
-        moments = find_moments(chunks, merge_gap_seconds=self.query.merge_gap_seconds)
-        return by_file(moments) if self.query.by == "file" else moments
+        """The moments that the user counts, best first. Asked for the same chunks once more, those found before."""
+        of = frozenset((chunk.vector_id, chunk.score, chunk.judged) for chunk in chunks)
+        if of != self._moments_of:
+            moments = find_moments(chunks, merge_gap_seconds=self.query.merge_gap_seconds)
+            self._moments_of, self._moments = of, by_file(moments) if self.query.by == "file" else moments
+        return self._moments
 
     def enough(self, chunks: Collection[ScoredChunk]) -> bool:
         return len(self.moments(chunks)) >= self.query.k
