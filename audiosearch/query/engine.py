@@ -276,8 +276,9 @@ def _refined(asked: _Asked, parts: Sequence[Part], moments: Sequence[Moment]) ->
             target,
             sample_rate=asked.embedder.sample_rate,
             top=query.k,
-            budget_seconds=0.0 if asked.sources.cancelled() else seconds,
+            budget_seconds=seconds,
             merge_gap_seconds=query.merge_gap_seconds,
+            cancelled=asked.sources.cancelled,
         )
     if done.unreadable or done.left_out:
         asked.notes.append(
