@@ -41,11 +41,11 @@ class Vectors:
         self.recordings = np.arange(len(vectors)) if recordings is None else recordings
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        if not len(self.vectors):
-            return nothing(queries, k)
+        found, ids = nothing(queries, k)
         scores = queries @ self.vectors.T
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(scores, order, axis=1), order + 1
+        found[:, : order.shape[1]], ids[:, : order.shape[1]] = np.take_along_axis(scores, order, axis=1), order + 1
+        return found, ids
 
     def recordings_of(self, ids: np.ndarray) -> np.ndarray:
         return (
@@ -164,21 +164,42 @@ def test_a_sound_is_no_impostor_in_its_own_recording():
 
 
 def test_a_sum_is_compared_with_sums(library: Vectors, background: Background):
-    kind = ((1.0, "text"), (0.5, "audio"), (-1.0, "text"))
+    kind = ((1.0, "text"), (0.5, "text"), (-1.0, "text"))
     known = background.knowing(kind, library.search, library.recordings_of)
     assert known.knowing(kind, library.search, library.recordings_of) is known
     assert kind not in background.nulls
-    queries, own = background.impostors(kind)
+    asked = unit(20, 1_000) + 0.5 * unit(21, 1_000) - unit(22, 1_000)
+    asked = (asked / np.linalg.norm(asked, axis=1, keepdims=True)).astype(np.float32)
+    assert 0.04 < (rates(known, library, asked, kind) <= 0.1).mean() < 0.16
+    with pytest.raises(KeyError):
+        background.judge(unit(1, 1)[0], [0.5], kind)
+
+
+def test_sums_with_sounds_leave_the_sounds_recordings_out(library: Vectors, background: Background):
+    queries, own = background.impostors(((1.0, "text"), (0.5, "audio"), (-1.0, "text")))
     assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
     assert own.shape == (len(queries), 3)
     assert (own[:, [0, 2]] == -1).all()
-    asked = unit(20, 400) + 0.5 * library.vectors[:400] - unit(21, 400)
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    hidden = Vectors(library.vectors[400:])
-    assert 0.05 < (rates(known, hidden, asked.astype(np.float32), kind) <= 0.1).mean() + 0.04 < 0.24
-    assert JOINT_QUERY in background.nulls
-    with pytest.raises(KeyError):
-        background.judge(unit(1, 1)[0], [0.5], kind)
+    assert (own[:, 1] >= 0).all()
+    joint = [background.knowing(JOINT_QUERY, library.search, library.recordings_of) for _ in range(2)]
+    assert (joint[0].nulls[JOINT_QUERY].tops == joint[1].nulls[JOINT_QUERY].tops).all()
+    assert list(joint[0].nulls) == [TEXT_QUERY, AUDIO_QUERY, JOINT_QUERY]
+
+
+def test_the_best_other_recording_is_granted_to_be_of_the_kind():
+    """Three of each kind, several chunks a recording: what counts is the best beyond own and best other recording."""
+    vectors = np.array([[1, 0, 0], [0.99, 0.1411, 0], [0.98, 0, 0.199], [0.9, 0.4359, 0], [0.6, 0.8, 0]], np.float32)
+    library = Vectors(vectors, np.array([0, 1, 1, 2, 3]))
+    found = confidence.best_of_others(vectors[:1], np.array([[0]]), library.search, library.recordings_of)
+    assert found == pytest.approx([0.9])
+    two = Vectors(vectors[:3], np.array([0, 1, 1]))
+    alone = confidence.best_of_others(vectors[:1], np.array([[0]]), two.search, two.recordings_of)
+    assert alone == pytest.approx([0.99])
+    one = Vectors(vectors[:3], np.array([0, 0, 0]))
+    assert confidence.best_of_others(vectors[:1], np.array([[0]]), one.search, one.recordings_of) == [-np.inf]
+    long = Vectors(np.repeat(vectors[1:2], 40, axis=0), np.ones(40, np.int64))
+    bound = confidence.best_of_others(vectors[:1], np.array([[0]]), long.search, long.recordings_of)
+    assert bound == pytest.approx([0.99])
 
 
 def test_candidates_under_an_instruction_are_a_library_of_their_own(background: Background):
@@ -203,7 +224,7 @@ def test_a_library_without_sounds_believes_nothing():
 def test_the_same_library_has_the_same_background(library: Vectors, background: Background):
     again = library.background(unit(2, 300))
     query, scores = unit(40, 1)[0], [0.2, 0.5, 0.8]
-    for kind in (TEXT_QUERY, AUDIO_QUERY, JOINT_QUERY):
+    for kind in (TEXT_QUERY, AUDIO_QUERY):
         assert (again.judge(query, scores, kind).confidence == background.judge(query, scores, kind).confidence).all()
 
 

@@ -247,7 +247,7 @@ def build(
     recordings_of: Recordings,
     earlier: Background | None = None,
 ) -> Background:
-    """The background of a space of `count` vectors, for queries by text, by a sound and by both.
+    """The background of a space of `count` vectors, for queries by text and by a sound; others are added by `knowing`.
 
     `sample` [n, dim] are some of the library's vectors, `sounds` [s, dim] fewer, with their recordings. An `earlier`
     background of the same space and bank saves the calls of the model. The same in gives the same out.
@@ -256,7 +256,7 @@ def build(
     texts = earlier.texts if known and earlier is not None else np.asarray(embed_text(list(bank())), np.float32)
     mean = sample.mean(axis=0) if len(sample) else np.zeros(texts.shape[1], np.float32)
     background = Background(space, bank_mark(), count, mean, texts, sounds, sound_recordings)
-    for kind in (TEXT_QUERY, AUDIO_QUERY, JOINT_QUERY):
+    for kind in (TEXT_QUERY, AUDIO_QUERY):
         background = background.knowing(kind, search, recordings_of)
     return background
 
