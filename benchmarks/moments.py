@@ -20,6 +20,7 @@ or a model.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -81,6 +82,7 @@ class Heard:
     sounds: dict[int, Samples]
     windows: dict[tuple[int, float], tuple[NDArray[np.float64], Vectors]]
     embedder: AudioTextEmbedder
+    known: dict[bytes, NDArray[np.float32]]  # vectors of what was heard again: queries share most of it
 
     def chunks(self, number: int, window: float, target: NDArray[np.float32]) -> list[ScoredChunk]:
         """Every window of a recording, scored."""
@@ -95,11 +97,19 @@ class Heard:
         end = None if end_seconds is None else round(end_seconds * SAMPLE_RATE)
         return self.sounds[int(path)][round(start_seconds * SAMPLE_RATE) : end]
 
+    def embed(self, sounds: Sequence[Samples]) -> Vectors:
+        """Each sound once."""
+        names = [hashlib.blake2b(np.ascontiguousarray(sound).data, digest_size=16).digest() for sound in sounds]
+        new = {name: sound for name, sound in zip(names, sounds, strict=True) if name not in self.known}
+        if new:
+            self.known.update(zip(new, self.embedder.embed_audio(list(new.values())), strict=True))
+        return np.stack([self.known[name] for name in names])
+
     def refined(self, moments: Sequence[Moment], target: NDArray[np.float32], top: int) -> list[Moment]:
         """As a query does it, however long it takes."""
         done = refine(
             moments,
-            self.embedder.embed_audio,
+            self.embed,
             self.read_span,
             target,
             sample_rate=SAMPLE_RATE,
@@ -120,7 +130,7 @@ def hear(recordings: Sequence[Recording], embedder: AudioTextEmbedder) -> Heard:
             vectors = embedder.embed_audio(sound[first:last] for first, last in spans)
             windows[recording.number, window] = np.array(spans) / SAMPLE_RATE, vectors
         say(f"recording {recording.number + 1} of {len(recordings)}: {time.perf_counter() - started:.0f} s")
-    return Heard(recordings, sounds, windows, embedder)
+    return Heard(recordings, sounds, windows, embedder, {})
 
 
 def arms(heard: Heard, top: int) -> tuple[list[Arm], dict[str, Overlaps]]:
