@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from audiosearch.store.fulltext import TextMatch
     from audiosearch.store.store import Store
 
+LEAST_REFINED = 10  # moments: what is heard again may come first, however few are asked for
 LEARNING_BACKGROUND = 200  # vectors of the library that stand for what is not looked for
 
 
@@ -136,6 +137,7 @@ def answer(query: Query, sources: Sources) -> Answer:
     moments, reasons = _with_reasons(asked, asked.moments(chunks))
     if query.refine:
         moments, reasons = _with_reasons(asked, _refined(asked, parts, moments))
+    moments = moments[: query.k]
     with asked.timed("judge the scores"):
         judged = _judged(asked, moments)
     with asked.timed("describe the hits"):
@@ -219,10 +221,10 @@ def _with_named(asked: _Asked, found: list[ScoredChunk], find: Callable[..., lis
 
 
 def _with_reasons(asked: _Asked, moments: Sequence[Moment]) -> tuple[list[Moment], dict[str, tuple[str, ...]]]:
-    """The best moments by sound and by name, and why each is among them, by its id."""
+    """The moments in the order of sound and name, and why each is among them, by its id."""
     if not asked.named:
-        return list(moments[: asked.query.k]), {}
-    fused = fusion.fuse_moments(moments, asked.named, unheard=asked.only_named)[: asked.query.k]
+        return list(moments), {}
+    fused = fusion.fuse_moments(moments, asked.named, unheard=asked.only_named)
     return [moment for moment, _ in fused], {moment.id: why for moment, why in fused}
 
 
@@ -275,14 +277,14 @@ def _refined(asked: _Asked, parts: Sequence[Part], moments: Sequence[Moment]) ->
             asked.read_span,
             target,
             sample_rate=asked.embedder.sample_rate,
-            top=query.k,
+            top=max(query.k, LEAST_REFINED),
             budget_seconds=seconds,
             merge_gap_seconds=query.merge_gap_seconds,
             cancelled=asked.sources.cancelled,
         )
     if done.unreadable or done.left_out:
         asked.notes.append(
-            f"{done.unreadable + done.left_out} of {len(moments)} hits keep the ends of their chunks: "
+            f"{done.unreadable + done.left_out} of {done.refined + done.unreadable + done.left_out} moments keep the ends of their chunks: "
             f"{done.unreadable} could not be read, {done.left_out} were beyond {seconds:g} s"
         )
     return by_file(done.moments) if query.by == "file" else list(done.moments)
