@@ -284,7 +284,7 @@ def _refined(asked: _Asked, parts: Sequence[Part], moments: Sequence[Moment]) ->
         )
     if done.unreadable or done.left_out:
         asked.notes.append(
-            f"{done.unreadable + done.left_out} of {done.refined + done.unreadable + done.left_out} moments keep the ends of their chunks: "
+            f"{done.unreadable + done.left_out} moments keep the ends of their chunks: "
             f"{done.unreadable} could not be read, {done.left_out} were beyond {seconds:g} s"
         )
     return by_file(done.moments) if query.by == "file" else list(done.moments)
