@@ -305,9 +305,7 @@ def _judged(asked: _Asked, moments: Sequence[Moment]) -> Judged | None:
     return background.judge(asked.vector, [moment.peak.score for moment in moments], kind)
 
 
-def _confident(
-    asked: _Asked, hits: tuple[Hit, ...], moments: Sequence[Moment]
-) -> tuple[tuple[Hit, ...], list[Moment]]:
+def _confident(asked: _Asked, hits: tuple[Hit, ...], moments: Sequence[Moment]) -> tuple[tuple[Hit, ...], list[Moment]]:
     """Those that reach the confidence asked for; those of which it cannot be told stay, and that is said."""
     least = asked.query.min_confidence or 0.0
     named = [hit.matched != (fusion.SOUND,) for hit in hits]  # they need not sound like it
