@@ -154,6 +154,17 @@ def test_names_count_beside_the_sound(library: Library, sounds: Path):
     assert whistle == library.query("whistle - hiss", k=10).hits, "nothing is called so: the sound decides"
     hiss = library.query("field rumble", names="any", k=10).hits
     assert any("folder: field" in each.matched for each in hiss)
+    copy = sounds / "a thunderstorm over the bay.wav"
+    copy.write_bytes((sounds / "high.wav").read_bytes())
+    try:
+        with Library.open(library.directory, models=HAND) as writer:
+            writer.ingest([sounds], workers=1)
+        (hit,) = library.query("thunderstorm", k=1).hits
+        assert (hit.path, hit.matched) == (str(copy), ("sound", "name: thunderstorm"))
+        heard = library.query("thunderstorm", k=1, instruction="low", budget_seconds=600).hits
+        assert heard[0].matched == ("sound",), "under an instruction the sound alone is judged"
+    finally:
+        copy.unlink()
     (kept,) = library.query("low and high", k=1, min_confidence=1.0).hits
     assert kept == first, "a name is a reason of its own"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,12 @@ class _Asked:
     def read_span(self) -> ReadSpan:
         """Reads spans as the model hears them: at its rate."""
         return partial(self.sources.read_span, sample_rate=self.embedder.sample_rate)
+
+    @property
+    def names_count(self) -> bool:
+        """Whether files may rise by their names. Where sounds are judged under an instruction, no name can be."""
+        heard_again = self.query.instruction is not None and not self.space.spec.is_aspect
+        return self.query.names != "off" and bool(self.query.wanted_words) and not heard_again
 
     def moments(self, chunks: Collection[ScoredChunk]) -> list[Moment]:
         """The moments that the user counts, best first. Asked for the same chunks once more, those found before."""
@@ -186,9 +192,9 @@ def _candidates(asked: _Asked, vector: NDArray[np.float32]) -> list[ScoredChunk]
             vector = asked.vector = _learned(asked, vector)
         find = partial(find_candidates, store, index, vector, places=places)
         found = find(enough=asked.enough, at_least=max(DEPTH, query.k, _limit(asked)), allowed=allowed)
-        if query.names != "off" and query.wanted_words:
+        if asked.names_count:
             with asked.timed("names"):
-                found = _with_named(asked, found, partial(find, enough=lambda _: True))
+                found = _with_named(asked, found, find)
         if not found and not store.status().recordings:
             raise LibraryEmpty(f"{store.directory}: {NOTHING_INGESTED}")
     if allowed is not None and not len(allowed):
@@ -216,7 +222,10 @@ def _with_named(asked: _Asked, found: list[ScoredChunk], find: Callable[..., lis
     if not asked.only_named:
         return found
     ids = allowed.of_recordings(asked.only_named, asked.space.id)
-    more = find(at_least=len(ids), allowed=ids) if len(ids) else []
+    if not len(ids):
+        return found
+    missing = set(asked.only_named)
+    more = find(enough=lambda chunks: missing <= {chunk.recording_id for chunk in chunks}, at_least=DEPTH, allowed=ids)
     return sorted([*found, *more], key=lambda chunk: chunk.rank_key)
 
 
@@ -225,7 +234,17 @@ def _with_reasons(asked: _Asked, moments: Sequence[Moment]) -> tuple[list[Moment
     if not asked.named:
         return list(moments), {}
     fused = fusion.fuse_moments(moments, asked.named, unheard=asked.only_named)
-    return [moment for moment, _ in fused], {moment.id: why for moment, why in fused}
+    reasons = {moment.id: why for moment, why in fused}
+    return [_named_first(moment, asked.named.get(moment.peak.recording_id)) for moment, _ in fused], reasons
+
+
+def _named_first(moment: Moment, match: TextMatch | None) -> Moment:
+    """The moment in that one of its files which is called like the query."""
+    paths = moment.peak.paths
+    if match is None or match.place not in paths or match.place == paths[0]:
+        return moment
+    others = tuple(path for path in paths if path != match.place)
+    return replace(moment, peak=replace(moment.peak, paths=(match.place, *others)))
 
 
 def _limit(asked: _Asked) -> int:
