@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from quality.data import Clip, data_folder, read_clips
 
 from audiosearch.audio import read_span
 from audiosearch.embed import load_embedder
 from audiosearch.query.feedback import adjusted
-from quality.data import Clip, data_folder, read_clips
 
 LABELS = (1, 3, 5)
 LEAST_CLIPS = 6  # of a label that is asked for: some must be left after five were labelled

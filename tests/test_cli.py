@@ -155,6 +155,8 @@ def test_a_wrong_config_file_is_one_line(capfd, ingested: Path, tmp_path: Path):
 
 def test_query_prints_rank_score_span_and_path(ingested: Path, capfd):
     assert run(["query", "beep", "-k", "2"]) == 0
+    assert capfd.readouterr().out.splitlines()[0].endswith("beep@2-3.wav  (name: beep)")
+    assert run(["query", "beep", "-k", "2", "--names", "off"]) == 0
     out, err = capfd.readouterr()
     rank, score, sure, span, short, path = out.splitlines()[0].split(maxsplit=5)
     assert (rank, span, path) == ("1", "00:00.0-00:03.0", str(ingested / "beep@2-3.wav"))

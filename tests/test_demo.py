@@ -77,7 +77,7 @@ def test_printed_commands_can_be_typed(kept: tuple[Path, str], monkeypatch: pyte
         code, printed = command_line(*argv)
         assert code == 0
         assert printed.splitlines() == hits
-    assert kinds == {"--audio", "--instruct"}
+    assert kinds == {"--audio", "--instruct", "--names"}
 
 
 def test_says_why_an_instruction_changes_the_answer(kept: tuple[Path, str]):

@@ -307,8 +307,8 @@ def test_a_query_whose_space_is_dropped_under_it_takes_another(home: Path, sound
         first, second = (space.name for space in library.spaces())
         library.query("hum")  # its index is loaded
 
-        def choose_then_drop(sources: Any, instruction: str | None) -> Any:
-            chosen = choose(sources, instruction)
+        def choose_then_drop(*of: Any) -> Any:
+            chosen = choose(*of)
             if other.spaces()[0].name == first:
                 other.set_default_space(second)
                 other.drop_space(first)

@@ -264,7 +264,9 @@ def test_an_index_of_the_database_is_made_again(library: Path):
         away = before + " WHERE recording_id < 0"
         connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'ix_file_recording_id'", (away,))
         connection.commit()
-    change(library, "INSERT INTO file (root_id, path, size, mtime_ns, inode, recording_id) VALUES (1, x'78', 1, 1, 1, 2)")
+    change(
+        library, "INSERT INTO file (root_id, path, size, mtime_ns, inode, recording_id) VALUES (1, x'78', 1, 1, 1, 2)"
+    )
     with closing(sqlite3.connect(library / "library.db")) as connection:
         connection.execute("PRAGMA writable_schema=ON")
         connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'ix_file_recording_id'", (before,))

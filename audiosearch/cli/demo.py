@@ -48,13 +48,22 @@ class Search:
             words += ["--audio", self.audio]
         if self.instruct is not None:
             words += ["--instruct", self.instruct]
+        if self.text is not None and self.instruct is None:
+            words += ["--names", "off"]
         return shlex.join([*words, "-k", str(HITS)])
 
     def run(self, library: Library, folder: Path) -> Answer:
         """The answer of `library`, asked as `command` would."""
         path, start, end = parse_example(str(folder / self.audio)) if self.audio is not None else (None, None, None)
+        # By sound alone: the files of the demo are called what they are.
         return library.query(
-            self.text, audio=path, start_seconds=start, end_seconds=end, instruction=self.instruct, k=HITS
+            self.text,
+            audio=path,
+            start_seconds=start,
+            end_seconds=end,
+            instruction=self.instruct,
+            names="off",
+            k=HITS,
         )
 
 
