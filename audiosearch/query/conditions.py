@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def file_condition(filter_: Filter) -> ColumnElement[bool]:
     return _words(filter_)
 
 
-def recordings(filter_: Filter) -> Select[tuple[int]]:
+def recordings(filter_: Filter) -> Select[Any]:
     """Ids of the recordings of which a file fits."""
     return select(file.c.recording_id).where(file_condition(filter_)).distinct()
 
@@ -78,7 +78,7 @@ def vector_ids(connection: Connection, filter_: Filter, space_id: int) -> NDArra
     """Ids of the space's vectors that a search under the filter may find, ascending."""
     fitting = recordings(filter_)
     # Given a question SQLite would look at every vector of the space; given few ids it begins with those.
-    few = [int(id_) for id_ in connection.execute(fitting.limit(_FEW + 1)).scalars()]
+    few = [row[0] for row in connection.execute(fitting.limit(_FEW + 1))]
     if len(few) <= _FEW:
         return vector_ids_of(connection, few, space_id)
     return _sorted_ids(connection, space_id, [chunk.c.recording_id.in_(fitting)])
