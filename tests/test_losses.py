@@ -154,3 +154,27 @@ def test_schedule_warms_up_linearly_and_ends_at_the_final_rate():
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert warmup_cosine(0, steps=1, warmup_steps=0, peak=1.0, final=0.1) == 1.0
     assert warmup_cosine(3, steps=5, warmup_steps=10, peak=1.0, final=0.1) == pytest.approx(0.4)  # never warmed up
+
+
+def test_within_groups_tells_only_partners_apart():
+    """By hand: two scenes under two questions each, and one that is alone."""
+    torch = pytest.importorskip("torch")
+    from audiosearch.trainer.losses import within_groups
+
+    queries, documents = unit(1, 5, 8), unit(2, 5, 8)
+    scores = queries @ documents.T / 0.1
+    partners = [(0, 1), (1, 0), (2, 3), (3, 2)]
+    forward = np.mean([math.log1p(math.exp(scores[i, j] - scores[i, i])) for i, j in partners])
+    backward = np.mean([math.log1p(math.exp(scores[j, i] - scores[i, i])) for i, j in partners])
+    rows = [torch.from_numpy(table) for table in (queries, documents)]
+    group, tau = torch.tensor([1, 1, 2, 2, 3]), torch.tensor(0.1)
+    assert float(within_groups(*rows, tau, group)) == pytest.approx(forward + backward, rel=1e-5)
+    same = torch.zeros(5, 5, dtype=torch.bool)
+    same[2, 3] = same[3, 2] = True
+    first = [math.log1p(math.exp(scores[i, j] - scores[i, i])) for i, j in partners[:2]]
+    back = [math.log1p(math.exp(scores[j, i] - scores[i, i])) for i, j in partners[:2]]
+    assert float(within_groups(*rows, tau, group, same)) == pytest.approx(np.mean(first) + np.mean(back), rel=1e-5)
+    alone = rows[0].clone().requires_grad_()
+    nothing = within_groups(alone, rows[1], tau, torch.arange(5))
+    nothing.backward()
+    assert float(nothing) == 0 and not alone.grad.any()

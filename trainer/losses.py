@@ -99,3 +99,27 @@ def label_bank(embeddings: Tensor, bank: Tensor, soft_targets: Tensor, tau: floa
         embeddings: unit rows (B, D); bank: unit rows (labels, D); soft_targets: (B, labels), rows sum to 1.
     """
     return -(soft_targets * F.log_softmax(embeddings @ bank.T / tau, dim=1)).sum(dim=1).mean()
+
+
+def within_groups(queries: Tensor, documents: Tensor, tau: Tensor, group: Tensor, same: Tensor | None = None) -> Tensor:
+    """Contrastive loss among the rows of one group alone, both ways: one scene under several questions.
+
+    In the whole batch a row's partners are a few of many negatives, and most of the gradient goes into telling scenes
+    apart; here only what the question asks can.
+
+    Args:
+        queries, documents: unit rows, (B, D); row i of each belong together.
+        group: (B,) integers; a row that has no other in its group counts nothing.
+        same: (B, B) bool, pairs known to mean the same: no negatives.
+    """
+    positives = torch.eye(len(queries), dtype=torch.bool, device=queries.device)
+    candidates = group[:, None] == group
+    if same is not None:
+        candidates = candidates & ~same
+    candidates = candidates | positives
+    rows = candidates.sum(dim=1) > 1
+    if not rows.any():
+        return queries.sum() * 0.0
+    logits = (queries @ documents.T / tau).masked_fill(~candidates, -torch.inf)
+    targets = torch.arange(len(queries), device=queries.device)[rows]
+    return F.cross_entropy(logits[rows], targets) + F.cross_entropy(logits.T[rows], targets)

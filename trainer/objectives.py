@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from audiosearch.trainer.losses import Temperature, contrastive, distillation, label_bank
+from audiosearch.trainer.losses import Temperature, contrastive, distillation, label_bank, within_groups
 from audiosearch.trainer.recipe import LossRecipe, ScratchRecipe
 
 QUERIES, DOCUMENTS = "queries", "documents"
@@ -85,7 +85,8 @@ class TextObjective:
 @dataclass(frozen=True)
 class ScratchObjective:
     """The paper's loss beside two that keep a small model's words in place: the texts stay near the teacher's vectors
-    (key `text_row`), and clean clips find their label among all of them (key `label`). A key of -1 is none."""
+    (key `text_row`), and clean clips find their label among all of them (key `label`). A key of -1 is none. A third
+    makes it heed questions: a scene under one finds its answer among those to the others (key `scene`)."""
 
     pairs: PairObjective
     teacher: Teacher
@@ -105,4 +106,10 @@ class ScratchObjective:
             bank = label_bank(embeddings[QUERIES][clean], self.teacher.bank, soft, self.recipe.label_bank_tau)
             loss = loss + self.recipe.label_bank * bank
             report["label_bank"] = bank.item()
+        if self.recipe.heed and "scene" in keys:
+            heed = within_groups(
+                embeddings[QUERIES], embeddings[DOCUMENTS], self.pairs.temperature(), keys["scene"], same_content(keys)
+            )
+            loss = loss + self.recipe.heed * heed
+            report["heed"] = heed.item()
         return loss, report

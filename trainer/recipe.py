@@ -193,6 +193,7 @@ class ScratchRecipe:
     label_bank: float = 1.0
     label_bank_tau: float = 0.07
     label_smoothing: float = 0.1
+    heed: float = 0.0
     mix: MixRecipe = field(default_factory=MixRecipe)
 
     def check(self, where: str) -> str | None:
