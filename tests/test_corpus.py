@@ -199,17 +199,15 @@ def test_mixed_sound_has_as_many_slots_as_the_encoder_makes_tokens(mixed):
 
 def test_batches_hold_their_shares_and_a_scene_s_slots_are_each_other_s_negatives(mixed):
     from audiosearch.trainer.objectives import same_content
-    from audiosearch.trainer.synthesis.mixer import SIZES
-
     source = mixed(1)
     mix = source.mix
-    slots = dict.fromkeys(SIZES, 0)
+    slots = dict.fromkeys(source.sizes, 0)
     for step in range(400):
         seconds, kinds = source.plan(step)
-        assert seconds in mix.crop_seconds and sum(SIZES[kind] for kind in kinds) == 10
+        assert seconds in mix.crop_seconds and sum(source.sizes[kind] for kind in kinds) == 10
         for kind in kinds:
-            slots[kind] += SIZES[kind] / 4_000
-    assert slots["square"] == pytest.approx(mix.questions * mix.sound_answers, abs=0.03)
+            slots[kind] += source.sizes[kind] / 4_000
+    assert slots["squares"] == pytest.approx(mix.questions * mix.sound_answers, abs=0.03)
     assert slots["asked"] == pytest.approx(mix.questions * (1 - mix.sound_answers), abs=0.03)
     assert slots["scene"] == pytest.approx(mix.scenes, abs=0.03)
     assert slots["joint"] == pytest.approx(mix.joint, abs=0.03)

@@ -562,6 +562,18 @@ def test_squares_cross(parts):
     assert {"sound/sound", "presence/presence", "word/voice", "sound/loudness"} <= set(seen)
 
 
+def test_squares_of_a_group_come_under_the_same_two_questions(parts):
+    _, squares = parts
+    for rng in rngs(40):
+        slots = squares.make(rng, frames_of(3.0), 3)
+        assert len(slots) == 12
+        assert [slot.question for slot in slots] == [slot.question for slot in slots[:4]] * 3
+        for i in (0, 1):  # one and the same thing is asked for
+            asked = {re.sub(r" (yes|no)$", "", slot.content) for slot in slots if slot.question == slots[2 * i].question}
+            assert len(asked) == 1 or not any(content.startswith("presence") for content in asked)
+        assert len({id(slot.mel) for slot in slots}) == 6  # and each square has sounds of its own
+
+
 def test_data_without_the_sounds_it_takes_give_nothing():
     plain = make_pack()
     pack = FeaturePack(mel=plain.mel[: plain.offsets[2]], offsets=plain.offsets[:3], rows=plain.rows[:2], dropped=())

@@ -147,6 +147,18 @@ def test_a_scratch_run_lowers_its_loss(tmp_path, monkeypatch):
     assert sum(found[-5:]) / 5 < sum(found[:5]) / 5 - 0.3
 
 
+def test_a_stage_may_leave_the_sound_side_as_it_is(tmp_path, monkeypatch):
+    """At a rate of 0 encoder and projector do not move, and the decoder learns as it would have."""
+    project = scratch_project(tmp_path / "project", monkeypatch, stages__1__sound_rate=0.0, keep_checkpoints=20)
+    train(project.recipe, str(tmp_path / "run"))
+    kept = sorted((tmp_path / "run" / "checkpoints").glob("*.pt"))
+    states = {(s["stage_name"], s["step"]): s["weights"] for s in (torch.load(path) for path in kept)}
+    before, after = states["text", 3], states["audio", 5]
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("decoder.") for name in moved)
+    assert not any(name.startswith("audio_") for name in moved)
+
+
 # -- refused ---------------------------------------------------------------------------------------------------------
 
 

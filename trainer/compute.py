@@ -66,6 +66,7 @@ class Compute:
         self.recipe, self.device = setup.recipe, accelerator.device
         self.rank, self.world_size = accelerator.process_index, accelerator.num_processes
         self.model, self.pad_id = setup.model, setup.prompts.pad_id
+        self.frozen_sound = setup.frozen_sound  # a stage may freeze it too
         torch.nn.Module.to(self.model, self.device)  # the typed one: transformers wraps its own
         self.autocast_dtype = precision(self.recipe, self.device)
 
@@ -114,7 +115,7 @@ class Compute:
     def placed(self, part: MicroBatch) -> MicroBatch:
         """On the device; of a frozen encoder the audio tokens at once, so that no pass has to make them again."""
         inputs = part.inputs.to(self.device)
-        if self.setup.frozen_sound and inputs.mel is not None and inputs.n_samples is not None:
+        if self.frozen_sound and inputs.mel is not None and inputs.n_samples is not None:
             with torch.no_grad(), self._autocast():
                 tokens = self.model.audio_tokens(inputs.mel, inputs.n_samples, inputs.heard)
             inputs = ModelInputs(inputs.ids, inputs.lengths, audio_tokens=tokens)

@@ -183,6 +183,7 @@ class Run:
         objective = self.setup.objective(stage, self.temperature, self.device)
         source = self.setup.batches(stage, number, self.rank, self.world_size)
         self.setup.train_mode()
+        self.compute.frozen_sound = self.setup.frozen_sound or not stage.sound_rate
         guard = CollapseGuard(self.out, after=stage.warmup_steps)
         self.watch.start(f"{self.recipe.name} {stage.name}", self.step, stage.steps, self._steps_before(number))
         while self.step < stage.steps:
@@ -234,7 +235,11 @@ class Run:
         for name, parameter in [*self.model.named_parameters(), *self.temperature.named_parameters()]:
             if not parameter.requires_grad:
                 continue
-            rate = stage.decoder_rate if name.startswith(("decoder.", "projection.")) else 1.0
+            rate = 1.0
+            if name.startswith(("decoder.", "projection.")):
+                rate = stage.decoder_rate
+            elif name.startswith(("audio_encoder.", "audio_projector.")):
+                rate = stage.sound_rate
             decay = stage.weight_decay if parameter.dim() > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
         return torch.optim.AdamW(

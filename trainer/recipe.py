@@ -90,6 +90,7 @@ class StageRecipe:
     weight_decay: float = 1e-3
     gradient_clip: float = 1.0
     decoder_rate: float = 1.0  # multiplies the learning rate of decoder and projection
+    sound_rate: float = 1.0  # that of encoder and projector; at 0 sound is encoded without a gradient
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     initial_tau: float | None = None  # the temperature set at its start; None: as the stage before left it
     # Collections (a row's `source`) and folds (`fold 4`) that this stage does not hear (scratch only).

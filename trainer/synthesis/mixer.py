@@ -21,11 +21,12 @@ from audiosearch.trainer.recipe import ScratchRecipe
 from audiosearch.trainer.synthesis.draw import ClipDraw
 from audiosearch.trainer.synthesis.groups import GroupMaker, Slot, frames_of
 from audiosearch.trainer.synthesis.scenes import SceneMaker
-from audiosearch.trainer.synthesis.squares import SquareMaker
+from audiosearch.trainer.synthesis.squares import SLOTS, SquareMaker
 from audiosearch.trainer.synthesis.wording import Wording
 
-# Slots of each kind of group.
-SIZES = {"square": 4, "asked": 2, "scene": 2, "example": 1, "joint": 1, "clean": 1}
+SQUARES = 4  # under the same questions, where a batch is large enough: of one the questions were not learnt
+# Slots of each kind of group; a small batch has fewer squares to a group.
+SIZES = {"squares": SLOTS * SQUARES, "asked": 2, "scene": 2, "example": 1, "joint": 1, "clean": 1}
 
 
 class MixedBatches:
@@ -48,6 +49,7 @@ class MixedBatches:
     ) -> None:
         self.prompts, self.mix, self.text_row, self.seed, self.size = prompts, recipe.mix, text_row, seed, size
         self.mine = range(size)[share(size, rank, world_size)]
+        self.sizes = SIZES | {"squares": SLOTS * min(SQUARES, max(1, size // (2 * SLOTS)))}
         low, high = self.mix.level_gap_db
         heard = np.array([i for i, row in enumerate(pack.rows) if not row.parts & {*without}])
         maker = SceneMaker(pack, level_gap_db=(low, high), augment=self.mix.augment, clips=heard)
@@ -60,7 +62,7 @@ class MixedBatches:
         slots: list[tuple[int, int, Slot]] = []  # place in the batch, group, slot
         first = 0
         for group, kind in enumerate(kinds):
-            places = range(first, first + SIZES[kind])
+            places = range(first, first + self.sizes[kind])
             first = places.stop
             if places.stop > self.mine.start and places.start < self.mine.stop:
                 made = self._make(kind, np.random.default_rng((self.seed, 1, step, group)), seconds)
@@ -74,30 +76,30 @@ class MixedBatches:
         length = float(rng.choice(seconds, p=shares / shares.sum()))
 
         def some(share_of_slots: float, kind: str) -> list[str]:
-            return [kind] * int(share_of_slots * self.size / SIZES[kind] + rng.random())  # the share in the long run
+            return [kind] * int(share_of_slots * self.size / self.sizes[kind] + rng.random())  # the share in the long run
 
         # Clean clips last: they make room where the others, rounded up, would be too many.
         kinds = [
-            *some(mix.questions * mix.sound_answers, "square"),
+            *some(mix.questions * mix.sound_answers, "squares"),
             *some(mix.questions * (1 - mix.sound_answers), "asked"),
             *some(mix.scenes, "scene"),
             *some(mix.examples, "example"),
             *some(mix.joint, "joint"),
         ]
-        while sum(SIZES[kind] for kind in kinds) > self.size:
+        while sum(self.sizes[kind] for kind in kinds) > self.size:
             kinds.pop(int(rng.integers(len(kinds))))
-        kinds += ["clean"] * (self.size - sum(SIZES[kind] for kind in kinds))
+        kinds += ["clean"] * (self.size - sum(self.sizes[kind] for kind in kinds))
         return length, [kinds[i] for i in rng.permutation(len(kinds))]
 
     def _make(self, kind: str, rng: np.random.Generator, seconds: float) -> Sequence[Slot]:
         groups = self.groups
         if kind in ("example", "joint", "clean"):
             return [{"example": groups.example, "joint": groups.joint, "clean": groups.clean}[kind](rng, seconds)]
-        if kind == "square":
-            slots = self.squares.make(rng, frames_of(seconds))
+        if kind == "squares":
+            slots = self.squares.make(rng, frames_of(seconds), self.sizes[kind] // SLOTS)
         else:
             slots = groups.asked(rng, seconds) if kind == "asked" else groups.scene(rng, seconds)
-        return slots or [groups.clean(rng, seconds) for _ in range(SIZES[kind])]
+        return slots or [groups.clean(rng, seconds) for _ in range(self.sizes[kind])]
 
     def _batch(self, step: int, slots: Sequence[tuple[int, int, Slot]]) -> PairBatch:
         sides: dict[str, list[Item]] = {"queries": [], "documents": []}

@@ -7,7 +7,8 @@ like one other under the first question, and like another under the second:
      |              |
     10 ── first ── 11
 
-Without its question a scene is as near to the one as to the other.
+Without its question a scene is as near to the one as to the other. Several squares come under the same two questions:
+then what is asked for is all that tells many sounds apart.
 """
 
 from __future__ import annotations
@@ -23,8 +24,18 @@ from audiosearch.trainer.synthesis.scenes import Scene, SceneMaker
 from audiosearch.trainer.synthesis.wording import Wording
 
 Square = list[list[Scene]]
+Meanings = tuple[Sequence[str], Sequence[str]]  # of its rows, of its columns
+SLOTS = 4  # of one square
 # How often each kind of square is tried first.
-_SHARES = {"layered": 0.35, "presence": 0.25, "topics": 0.1, "voices": 0.15, "ordered": 0.1, "loudness": 0.05}
+_SHARES = {"layered": 0.35, "presence": 0.3, "topics": 0.05, "voices": 0.2, "ordered": 0.05, "loudness": 0.05}
+_NAMES = {
+    "layered": ("main", "background"),
+    "voices": ("word", "voice"),
+    "ordered": ("first", "last"),
+    "loudness": ("main", "loudness"),
+}
+_FIRST_PAIRS = 0.4  # more often than the others: the first two of `ClipDraw.presences`, which are asked for most
+_TRIES = 3
 
 
 class SquareMaker:
@@ -33,77 +44,101 @@ class SquareMaker:
     def __init__(self, maker: SceneMaker, clips: ClipDraw, wording: Wording) -> None:
         self.maker, self.clips, self.wording = maker, clips, wording
 
-    def make(self, rng: np.random.Generator, frames: int) -> list[Slot] | None:
-        """Four slots, or None where the data have not the different sounds that it takes."""
+    def make(self, rng: np.random.Generator, frames: int, squares: int = 1) -> list[Slot] | None:
+        """The slots of `squares` squares, or None where the data have not the different sounds that it takes."""
+        kind = str(rng.choice(list(_SHARES), p=list(_SHARES.values())))
+        return self._group(kind, rng, frames, squares) or self._group("layered", rng, frames, squares)
+
+    def _group(self, kind: str, rng: np.random.Generator, frames: int, squares: int) -> list[Slot] | None:
+        names = self._names(kind, rng)
+        if names is None:
+            return None
+        words = self.wording.ask(Aspect(names[0], ""), rng), self.wording.ask(Aspect(names[1], ""), rng)
+        slots: list[Slot] = []
+        for _ in range(_TRIES * squares):
+            made = self._square(kind, names, rng, frames)
+            if made is not None:
+                slots += _slots(*made, words)
+            if len(slots) == SLOTS * squares:
+                return slots
+        return None
+
+    def _names(self, kind: str, rng: np.random.Generator) -> tuple[str, str] | None:
+        """The two aspects that are asked for; None where the data have not the sounds."""
+        if kind == "presence":
+            pairs = self.clips.presences
+            if not pairs:
+                return None
+            one, two = pairs[int(rng.integers(min(2, len(pairs)) if rng.random() < _FIRST_PAIRS else len(pairs)))]
+            return f"presence {one}", f"presence {two}"
+        if kind == "topics":
+            theme = self.clips.theme(rng)
+            return (f"topic {theme[0]}", f"topic {theme[1]}") if theme else None
+        return _NAMES[kind]
+
+    def _square(
+        self, kind: str, names: tuple[str, str], rng: np.random.Generator, frames: int
+    ) -> tuple[Square, Meanings] | None:
+        if kind == "voices":
+            return self._voices(rng, frames)
         makers = {
             "layered": self._layered,
             "presence": self._presence,
             "topics": self._topics,
-            "voices": self._voices,
             "ordered": self._ordered,
             "loudness": self._loudness,
         }
-        kind = str(rng.choice(list(_SHARES), p=list(_SHARES.values())))
-        return makers[kind](rng, frames) or self._layered(rng, frames)
+        square = makers[kind](names, rng, frames)
+        meanings = _meanings(square, names) if square else None
+        return (square, meanings) if square and meanings else None
 
-    def _layered(self, rng: np.random.Generator, frames: int) -> list[Slot] | None:
+    def _layered(self, names: tuple[str, str], rng: np.random.Generator, frames: int) -> Square | None:
         def make(front: int, back: int) -> Scene:
             return self.maker.layered(rng, front, back, frames, gap_db=self.maker.clear_gap(rng))
 
-        drawn = self.clips.different(rng, 4)
-        return self._crossed(rng, drawn, make, ("main", "background")) if drawn else None
+        return self._crossed(rng, self.clips.different(rng, 4), make)
 
-    def _presence(self, rng: np.random.Generator, frames: int) -> list[Slot] | None:
+    def _presence(self, names: tuple[str, str], rng: np.random.Generator, frames: int) -> Square | None:
         """What is there and what is not: both, one, the other, none."""
-        if not self.clips.presences:
-            return None
-        one, two = self.clips.presences[int(rng.integers(len(self.clips.presences)))]
+        one, two = (name.removeprefix("presence ") for name in names)
         sets = [self.clips.presence_set(one, two, *holds) for holds in ((True, False), (False, True), (False, False))]
         drawn = self.clips.different(rng, 4, (*sets, sets[2]))
         if drawn is None:
             return None
         has_one, has_two, neither, nor = drawn
         again = [self.clips.any(rng, name) for name in sets[:2]]
-        square = [
+        return [
             [self._mixed(rng, pair, frames) for pair in row]
             for row in (((has_one, has_two), (again[0], neither)), ((neither, again[1]), (neither, nor)))
         ]
-        return self._asked(rng, square, (f"presence {one}", f"presence {two}"))
 
     def _mixed(self, rng: np.random.Generator, clips: Sequence[int], frames: int) -> Scene:
         """Two clips, either of them the louder."""
         one, two = clips
         return self.maker.layered(rng, *((one, two) if rng.random() < 0.5 else (two, one)), frames)
 
-    def _topics(self, rng: np.random.Generator, frames: int) -> list[Slot] | None:
-        theme = self.clips.theme(rng)
-        drawn = self.clips.different(rng, 4, (theme[0], theme[0], theme[1], theme[1])) if theme else None
-        if theme is None or drawn is None:
-            return None
-        names = f"topic {theme[0]}", f"topic {theme[1]}"
-        return self._crossed(rng, drawn, lambda one, two: self._mixed(rng, (one, two), frames), names)
+    def _topics(self, names: tuple[str, str], rng: np.random.Generator, frames: int) -> Square | None:
+        one, two = (name.removeprefix("topic ") for name in names)
+        drawn = self.clips.different(rng, 4, (one, one, two, two))
+        return self._crossed(rng, drawn, lambda one, two: self._mixed(rng, (one, two), frames))
 
-    def _ordered(self, rng: np.random.Generator, frames: int) -> list[Slot] | None:
-        def make(one: int, two: int) -> Scene:
-            return self.maker.ordered(rng, (one, two), frames)
-
+    def _ordered(self, names: tuple[str, str], rng: np.random.Generator, frames: int) -> Square | None:
         drawn = self.clips.different(rng, 4)
-        return self._crossed(rng, drawn, make, ("first", "last")) if drawn else None
+        return self._crossed(rng, drawn, lambda one, two: self.maker.ordered(rng, (one, two), frames))
 
-    def _loudness(self, rng: np.random.Generator, frames: int) -> list[Slot] | None:
+    def _loudness(self, names: tuple[str, str], rng: np.random.Generator, frames: int) -> Square | None:
         drawn = self.clips.different(rng, 2)
         if drawn is None:
             return None
-        square = [
+        return [
             [
                 self.maker.single(rng, self.clips.like(rng, clip), frames, loudness=loudness)
                 for loudness in ("loud", "quiet")
             ]
             for clip in drawn
         ]
-        return self._asked(rng, square, ("main", "loudness"))
 
-    def _voices(self, rng: np.random.Generator, frames: int) -> list[Slot] | None:
+    def _voices(self, rng: np.random.Generator, frames: int) -> tuple[Square, Meanings] | None:
         """Words and who says them; only sound can tell of a voice who it is."""
         drawn = self.clips.square(rng)
         if drawn is None:
@@ -111,46 +146,40 @@ class SquareMaker:
         voices, clips = drawn
         square = [[self.maker.single(rng, clip, frames) for clip in row] for row in clips]
         words = [self.clips.contents[row[0]] for row in clips]
-        return self._slots(rng, square, ("word", "voice"), (words, [f"voice of {voice}" for voice in voices]))
+        return square, (words, [f"voice of {voice}" for voice in voices])
 
     def _crossed(
-        self,
-        rng: np.random.Generator,
-        drawn: Sequence[int],
-        make: Callable[[int, int], Scene],
-        names: tuple[str, str],
-    ) -> list[Slot] | None:
+        self, rng: np.random.Generator, drawn: Sequence[int] | None, make: Callable[[int, int], Scene]
+    ) -> Square | None:
         """The square of the first two and the last two of four clips; of each corner clips of its own, where there are
         several of a sound."""
+        if drawn is None:
+            return None
         like = self.clips.like
-        square = [[make(like(rng, one), like(rng, two)) for two in drawn[2:]] for one in drawn[:2]]
-        return self._asked(rng, square, names)
+        return [[make(like(rng, one), like(rng, two)) for two in drawn[2:]] for one in drawn[:2]]
 
-    def _asked(self, rng: np.random.Generator, square: Square, names: tuple[str, str]) -> list[Slot] | None:
-        """The square under two aspects of those names. None where the answers are not those of a square."""
-        known = [[{aspect.name: aspect.meaning for aspect in aspects(scene.facts)} for scene in row] for row in square]
-        first, second = ([[each.get(name, "") for each in row] for row in known] for name in names)
-        rows = [first[i][0] for i in (0, 1)]
-        columns = [second[0][j] for j in (0, 1)]
-        if first != [[row, row] for row in rows] or second != [columns, columns]:
-            return None
-        if "" in (*rows, *columns) or rows[0] == rows[1] or columns[0] == columns[1]:
-            return None
-        return self._slots(rng, square, names, (rows, columns))
 
-    def _slots(
-        self,
-        rng: np.random.Generator,
-        square: Square,
-        names: tuple[str, str],
-        meanings: tuple[Sequence[str], Sequence[str]],
-    ) -> list[Slot]:
-        """Both sides of each side of the square. All four sounds come under the same words, or those would tell."""
-        mel = [[scene.mel for scene in row] for row in square]
-        first, second = (self.wording.ask(Aspect(name, ""), rng) for name in names)
-        return [
-            Slot(mel[0][0], mel[0][1], first, meanings[0][0]),
-            Slot(mel[1][1], mel[1][0], first, meanings[0][1]),
-            Slot(mel[0][0], mel[1][0], second, meanings[1][0]),
-            Slot(mel[1][1], mel[0][1], second, meanings[1][1]),
-        ]
+def _meanings(square: Square, names: tuple[str, str]) -> Meanings | None:
+    """Of a square under two aspects of those names, what its rows and its columns mean. None where the answers are not
+    those of a square."""
+    known = [[{aspect.name: aspect.meaning for aspect in aspects(scene.facts)} for scene in row] for row in square]
+    first, second = ([[each.get(name, "") for each in row] for row in known] for name in names)
+    rows = [first[i][0] for i in (0, 1)]
+    columns = [second[0][j] for j in (0, 1)]
+    if first != [[row, row] for row in rows] or second != [columns, columns]:
+        return None
+    if "" in (*rows, *columns) or rows[0] == rows[1] or columns[0] == columns[1]:
+        return None
+    return rows, columns
+
+
+def _slots(square: Square, meanings: Meanings, words: tuple[str, str]) -> list[Slot]:
+    """Both sides of each side of a square. All its sounds come under the same words, or those would tell."""
+    mel = [[scene.mel for scene in row] for row in square]
+    first, second = words
+    return [
+        Slot(mel[0][0], mel[0][1], first, meanings[0][0]),
+        Slot(mel[1][1], mel[1][0], first, meanings[0][1]),
+        Slot(mel[0][0], mel[1][0], second, meanings[1][0]),
+        Slot(mel[1][1], mel[0][1], second, meanings[1][1]),
+    ]
