@@ -199,6 +199,7 @@ def test_mixed_sound_has_as_many_slots_as_the_encoder_makes_tokens(mixed):
 
 def test_batches_hold_their_shares_and_a_scene_s_slots_are_each_other_s_negatives(mixed):
     from audiosearch.trainer.objectives import same_content
+
     source = mixed(1)
     mix = source.mix
     slots = dict.fromkeys(source.sizes, 0)

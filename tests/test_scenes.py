@@ -569,7 +569,9 @@ def test_squares_of_a_group_come_under_the_same_two_questions(parts):
         assert len(slots) == 12
         assert [slot.question for slot in slots] == [slot.question for slot in slots[:4]] * 3
         for i in (0, 1):  # one and the same thing is asked for
-            asked = {re.sub(r" (yes|no)$", "", slot.content) for slot in slots if slot.question == slots[2 * i].question}
+            asked = {
+                re.sub(r" (yes|no)$", "", slot.content) for slot in slots if slot.question == slots[2 * i].question
+            }
             assert len(asked) == 1 or not any(content.startswith("presence") for content in asked)
         assert len({id(slot.mel) for slot in slots}) == 6  # and each square has sounds of its own
 

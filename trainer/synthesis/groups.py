@@ -11,6 +11,7 @@ import numpy as np
 from audiosearch.features import HOP_LENGTH, SAMPLE_RATE
 from audiosearch.trainer.batch import Decibels
 from audiosearch.trainer.captions import PAIR_TEMPLATES, fill
+from audiosearch.trainer.manifest import ManifestRow
 from audiosearch.trainer.recipe import MixRecipe
 from audiosearch.trainer.synthesis.draw import ClipDraw
 from audiosearch.trainer.synthesis.facts import SceneFacts
@@ -32,12 +33,17 @@ class Slot:
     document: str | Decibels
     question: str | None = None
     content: str = ""
-    label_index: int = -1  # row of the label bank, where the query is a clean clip
+    label_index: int = -1  # row of the label bank, where the document is one of the clips or of its words
 
 
 def frames_of(seconds: float) -> int:
     """Mel frames of a crop."""
     return 1 + int(seconds * SAMPLE_RATE) // HOP_LENGTH
+
+
+def label_index(rows: Sequence[ManifestRow]) -> dict[str, int]:
+    """Rows of the label bank."""
+    return {label: i for i, label in enumerate(sorted({row.label for row in rows}))}
 
 
 class GroupMaker:
@@ -46,8 +52,8 @@ class GroupMaker:
     def __init__(self, maker: SceneMaker, clips: ClipDraw, wording: Wording, mix: MixRecipe) -> None:
         self.maker, self.clips, self.wording, self.mix = maker, clips, wording, mix
         self.rows = clips.rows
-        index = {label: i for i, label in enumerate(sorted({row.label for row in self.rows}))}
-        self.label_of = [index[row.label] for row in self.rows]
+        self.label_index = label_index(self.rows)
+        self.label_of = [self.label_index[row.label] for row in self.rows]
         self.shortest = min(mix.crop_seconds)
         self.countable = {seconds: maker.countable(frames_of(seconds)) for seconds in mix.crop_seconds}
 
@@ -156,7 +162,10 @@ class GroupMaker:
             asked = two_aspects(scene.facts, rng) if scene else None
             if scene and asked:
                 answers = [(each, self.wording.answer(each, rng), self.wording.ask(each, rng)) for each in asked]
-                return [Slot(scene.mel, text, question, each.meaning) for each, text, question in answers]
+                return [
+                    Slot(scene.mel, text, question, each.meaning, self.label_index[each.row.label] if each.row else -1)
+                    for each, text, question in answers
+                ]
         return None
 
     def _askable(self, rng: np.random.Generator, seconds: float) -> Scene | None:

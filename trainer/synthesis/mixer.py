@@ -76,7 +76,9 @@ class MixedBatches:
         length = float(rng.choice(seconds, p=shares / shares.sum()))
 
         def some(share_of_slots: float, kind: str) -> list[str]:
-            return [kind] * int(share_of_slots * self.size / self.sizes[kind] + rng.random())  # the share in the long run
+            return [kind] * int(
+                share_of_slots * self.size / self.sizes[kind] + rng.random()
+            )  # the share in the long run
 
         # Clean clips last: they make room where the others, rounded up, would be too many.
         kinds = [

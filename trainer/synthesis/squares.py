@@ -19,7 +19,7 @@ import numpy as np
 
 from audiosearch.trainer.synthesis.draw import ClipDraw
 from audiosearch.trainer.synthesis.facts import Aspect, aspects
-from audiosearch.trainer.synthesis.groups import Slot
+from audiosearch.trainer.synthesis.groups import Slot, label_index
 from audiosearch.trainer.synthesis.scenes import Scene, SceneMaker
 from audiosearch.trainer.synthesis.wording import Wording
 
@@ -43,6 +43,7 @@ class SquareMaker:
 
     def __init__(self, maker: SceneMaker, clips: ClipDraw, wording: Wording) -> None:
         self.maker, self.clips, self.wording = maker, clips, wording
+        self.label_index = label_index(clips.rows)
 
     def make(self, rng: np.random.Generator, frames: int, squares: int = 1) -> list[Slot] | None:
         """The slots of `squares` squares, or None where the data have not the different sounds that it takes."""
@@ -58,7 +59,7 @@ class SquareMaker:
         for _ in range(_TRIES * squares):
             made = self._square(kind, names, rng, frames)
             if made is not None:
-                slots += _slots(*made, words)
+                slots += self._slots(*made, names, words)
             if len(slots) == SLOTS * squares:
                 return slots
         return None
@@ -158,12 +159,29 @@ class SquareMaker:
         like = self.clips.like
         return [[make(like(rng, one), like(rng, two)) for two in drawn[2:]] for one in drawn[:2]]
 
+    def _slots(self, square: Square, meanings: Meanings, names: tuple[str, str], words: tuple[str, str]) -> list[Slot]:
+        """Both sides of each side of a square. All its sounds come under the same words, or those would tell."""
+        mel = [[scene.mel for scene in row] for row in square]
+        first, second = words
+        made = [
+            Slot(mel[0][0], mel[0][1], first, meanings[0][0]),
+            Slot(mel[1][1], mel[1][0], first, meanings[0][1]),
+            Slot(mel[0][0], mel[1][0], second, meanings[1][0]),
+            Slot(mel[1][1], mel[0][1], second, meanings[1][1]),
+        ]
+        for slot, name, corner in zip(made, (names[0], names[0], names[1], names[1]), (0, 1, 0, 1), strict=True):
+            aspect = _of(square, name)[corner][corner]
+            if aspect and aspect.row:
+                slot.label_index = self.label_index[aspect.row.label]
+        return made
+
 
 def _meanings(square: Square, names: tuple[str, str]) -> Meanings | None:
     """Of a square under two aspects of those names, what its rows and its columns mean. None where the answers are not
     those of a square."""
-    known = [[{aspect.name: aspect.meaning for aspect in aspects(scene.facts)} for scene in row] for row in square]
-    first, second = ([[each.get(name, "") for each in row] for row in known] for name in names)
+    first, second = (
+        [[aspect.meaning if aspect else "" for aspect in row] for row in _of(square, name)] for name in names
+    )
     rows = [first[i][0] for i in (0, 1)]
     columns = [second[0][j] for j in (0, 1)]
     if first != [[row, row] for row in rows] or second != [columns, columns]:
@@ -173,13 +191,6 @@ def _meanings(square: Square, names: tuple[str, str]) -> Meanings | None:
     return rows, columns
 
 
-def _slots(square: Square, meanings: Meanings, words: tuple[str, str]) -> list[Slot]:
-    """Both sides of each side of a square. All its sounds come under the same words, or those would tell."""
-    mel = [[scene.mel for scene in row] for row in square]
-    first, second = words
-    return [
-        Slot(mel[0][0], mel[0][1], first, meanings[0][0]),
-        Slot(mel[1][1], mel[1][0], first, meanings[0][1]),
-        Slot(mel[0][0], mel[1][0], second, meanings[1][0]),
-        Slot(mel[1][1], mel[0][1], second, meanings[1][1]),
-    ]
+def _of(square: Square, name: str) -> list[list[Aspect | None]]:
+    """One aspect of each scene."""
+    return [[next((a for a in aspects(scene.facts) if a.name == name), None) for scene in row] for row in square]
