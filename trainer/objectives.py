@@ -61,8 +61,8 @@ class Teacher:
     """What a sentence encoder says, in the student's space."""
 
     targets: Tensor  # (texts, D) unit rows
-    bank: Tensor  # (labels, D) unit rows
-    soft_bank: Tensor  # (labels, labels), rows sum to 1
+    bank: Tensor  # (answers, D) unit rows: labels, then the answers of closed questions
+    soft_bank: Tensor  # (answers, answers), rows sum to 1
 
     def to(self, device: torch.device) -> Teacher:
         return Teacher(self.targets.to(device), self.bank.to(device), self.soft_bank.to(device))
@@ -85,8 +85,9 @@ class TextObjective:
 @dataclass(frozen=True)
 class ScratchObjective:
     """The paper's loss beside two that keep a small model's words in place: the texts stay near the teacher's vectors
-    (key `text_row`), and clean clips find their label among all of them (key `label`). A key of -1 is none. A third
-    makes it heed questions: a scene under one finds its answer among those to the others (key `scene`)."""
+    (key `text_row`), and sounds find their label, or the answer to their question, among all there are (keys `label`
+    of the queries, `document_label` of documents that are sounds). A key of -1 is none. A third makes it heed
+    questions: a scene under one finds its answer among those to the others (key `scene`)."""
 
     pairs: PairObjective
     teacher: Teacher
@@ -95,15 +96,18 @@ class ScratchObjective:
     def __call__(self, embeddings: Mapping[str, Tensor], keys: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         loss, report = self.pairs(embeddings, keys)
         report["contrastive"] = loss.item()
-        known, clean = keys["text_row"] >= 0, keys["label"] >= 0
+        known = keys["text_row"] >= 0
         if self.recipe.text_teacher and known.any():
             targets = self.teacher.targets[keys["text_row"][known]]
             distance = 1 - (embeddings[DOCUMENTS][known] * targets).sum(dim=1).mean()
             loss = loss + self.recipe.text_teacher * distance
             report["teacher_cosine"] = 1 - distance.item()
-        if self.recipe.label_bank and clean.any():
-            soft = self.teacher.soft_bank[keys["label"][clean]]
-            bank = label_bank(embeddings[QUERIES][clean], self.teacher.bank, soft, self.recipe.label_bank_tau)
+        sounds = torch.cat([embeddings[QUERIES], embeddings[DOCUMENTS]])
+        labels = torch.cat([keys["label"], keys["document_label"]])
+        labelled = labels >= 0
+        if self.recipe.label_bank and labelled.any():
+            soft = self.teacher.soft_bank[labels[labelled]]
+            bank = label_bank(sounds[labelled], self.teacher.bank, soft, self.recipe.label_bank_tau)
             loss = loss + self.recipe.label_bank * bank
             report["label_bank"] = bank.item()
         if self.recipe.heed and "scene" in keys:

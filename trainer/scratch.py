@@ -6,6 +6,7 @@ clips ──pack──> mels       captions, phrases, categories, words ──> 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +29,13 @@ from audiosearch.trainer.losses import Temperature
 from audiosearch.trainer.objectives import Objective, PairObjective, ScratchObjective, Teacher, TextObjective
 from audiosearch.trainer.pack import FeaturePack, build_pack
 from audiosearch.trainer.recipe import Recipe, ScratchRecipe, StageRecipe, resolve
+from audiosearch.trainer.synthesis.groups import AnswerBank
 from audiosearch.trainer.synthesis.mixer import MixedBatches, TextBatches
 from audiosearch.trainer.synthesis.wording import corpus_samples
 from audiosearch.trainer.teacher import Lift, sentence_vectors
 from audiosearch.trainer.tokenizer import train_tokenizer
+
+ANSWER_SPREAD = 3.0
 
 
 @dataclass
@@ -91,8 +95,9 @@ def prepare(recipe: Recipe, corpus: Corpus, beside: Path, out: Path, say: Callab
     prompts = PromptEncoder(mini_config(recipe), tokenizer_file)
     vectors = sentence_vectors(texts.texts, cache)
     lift = Lift(vectors[: texts.n_sounds], prompts.config.embedding_dim)
-    labels = sorted({row.label for row in pack.rows})
-    bank = _label_vectors(labels, pack, book, texts, vectors, lift)
+    answers = AnswerBank(pack.rows)
+    labels = _label_vectors(answers.labels, pack, book, texts, vectors, lift)
+    bank = torch.cat([labels, _closed_vectors(answers.closed, texts, vectors, lift)])
     similar = torch.softmax((bank @ bank.T) / 0.05, dim=1)
     smoothing = scratch.label_smoothing
     tokens = [prompts.tokenizer.decode([i]).strip() or "." for i in range(prompts.tokenizer.get_vocab_size())]
@@ -106,7 +111,7 @@ def prepare(recipe: Recipe, corpus: Corpus, beside: Path, out: Path, say: Callab
         teacher=Teacher(
             targets=torch.from_numpy(lift(vectors)),
             bank=bank,
-            soft_bank=(1 - smoothing) * torch.eye(len(labels)) + smoothing * similar,
+            soft_bank=(1 - smoothing) * torch.eye(len(bank)) + smoothing * similar,
         ),
         vocabulary_vectors=sentence_vectors(tokens, cache) - lift.mean,
         text_row={text: i for i, text in enumerate(texts.texts)},
@@ -227,4 +232,20 @@ def _label_vectors(
         phrases = (*book.phrases(row_of[label]), label or row_of[label].text)
         mean = lift(vectors[[index[phrase] for phrase in phrases if phrase in index]]).mean(axis=0)
         out.append(mean / np.linalg.norm(mean))
+    return torch.from_numpy(np.stack(out).astype(np.float32))
+
+
+def _closed_vectors(closed: dict[str, tuple[str, ...]], corpus: TextCorpus, vectors: np.ndarray, lift: Lift) -> Tensor:
+    """One target per closed answer. To the teacher "there is speech" and "there is no speech" are nearly the same
+    (cosine 0.8 to 0.9), so the answers to one question are moved apart, away from their mean."""
+    index = {text: i for i, text in enumerate(corpus.texts)}
+    means = {meaning: lift(vectors[[index[text] for text in texts]]).mean(axis=0) for meaning, texts in closed.items()}
+    alike: dict[str, list[np.ndarray]] = defaultdict(list)
+    for meaning, mean in means.items():
+        alike[meaning.rpartition(" ")[0]].append(mean)
+    out = []
+    for meaning, mean in means.items():
+        centre = np.mean(alike[meaning.rpartition(" ")[0]], axis=0)
+        spread = centre + ANSWER_SPREAD * (mean - centre)
+        out.append(spread / np.linalg.norm(spread))
     return torch.from_numpy(np.stack(out).astype(np.float32))

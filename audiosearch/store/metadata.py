@@ -26,6 +26,17 @@ _SEPARATOR = os.fsencode(os.sep)
 FOLDED_CHARACTERS = 200  # of a value that a filter looks at
 
 
+# What every query asks of its hits, built once: see `select_in`.
+_HEADS: Select[Any] = select(
+    file.c.id, file.c.recorded_at, file.c.recorded_at_source, file.c.time_reference_samples
+).where(file.c.metadata_version.is_not(None))
+_FIELDS: Select[Any] = select(field.c.id, field.c.file_id, field.c.name, field.c.value, field.c.source)
+_MARKERS: Select[Any] = select(
+    marker.c.id, marker.c.file_id, marker.c.start_seconds, marker.c.end_seconds, marker.c.label, marker.c.note
+)
+_BY_PATH = select(file.c.path, file.c.id)
+
+
 def columns(metadata: Metadata | None) -> tuple[Any, ...]:
     """The values of COLUMNS; without metadata, as of a file that nothing has been read of."""
     if metadata is None:
@@ -94,20 +105,13 @@ def rename(connection: Connection, names: Mapping[int, bytes]) -> None:
 
 def read(connection: Connection, file_ids: Collection[int]) -> dict[int, Metadata]:
     """The metadata of files, by id; without those of which nothing has been read."""
-    query: Select[Any] = select(
-        file.c.id, file.c.recorded_at, file.c.recorded_at_source, file.c.time_reference_samples
-    ).where(file.c.metadata_version.is_not(None))
-    heads = list(select_in(connection, query, file.c.id, file_ids))
+    heads = list(select_in(connection, _HEADS, file.c.id, file_ids))
     fields: dict[int, list[Field]] = defaultdict(list)
-    said: Select[Any] = select(field.c.id, field.c.file_id, field.c.name, field.c.value, field.c.source)
-    for _, file_id, *values in sorted(select_in(connection, said, field.c.file_id, file_ids)):
+    for _, file_id, *values in sorted(select_in(connection, _FIELDS, field.c.file_id, file_ids)):
         fields[file_id].append(Field(*values))
     markers: dict[int, list[Marker]] = defaultdict(list)
-    marked: Select[Any] = select(
-        marker.c.id, marker.c.file_id, marker.c.start_seconds, marker.c.end_seconds, marker.c.label, marker.c.note
-    )
     for _, file_id, *values in sorted(
-        select_in(connection, marked, marker.c.file_id, file_ids), key=lambda row: row[0]
+        select_in(connection, _MARKERS, marker.c.file_id, file_ids), key=lambda row: row[0]
     ):
         markers[file_id].append(Marker(*values))
     return {id_: Metadata(tuple(fields[id_]), tuple(markers[id_]), *rest) for id_, *rest in heads}
@@ -115,11 +119,17 @@ def read(connection: Connection, file_ids: Collection[int]) -> dict[int, Metadat
 
 def of_places(connection: Connection, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Metadata]:
     """The metadata of files by (root, path in the root), without those of which nothing has been read."""
-    wanted = {tuple(map(os.fsencode, place)): place for place in places}
-    query = select(root.c.path, file.c.path, file.c.id).join(root, root.c.id == file.c.root_id)
-    rows = select_in(connection, query, file.c.path, {path for _, path in wanted})
-    ids = {id_: wanted[folder, path] for folder, path, id_ in rows if (folder, path) in wanted}
-    return {ids[id_]: metadata for id_, metadata in read(connection, ids).items()}
+    wanted: dict[bytes, dict[bytes, tuple[str, str]]] = defaultdict(dict)
+    for folder, path in places:
+        wanted[os.fsencode(folder)][os.fsencode(path)] = folder, path
+    found: dict[int, tuple[str, str]] = {}
+    for root_id, folder in connection.execute(select(root.c.id, root.c.path)).fetchall():
+        if folder in wanted:
+            # With the root, as the index begins with it: by its path alone a file is looked for among all.
+            query = _BY_PATH.where(file.c.root_id == root_id)
+            rows = select_in(connection, query, file.c.path, wanted[folder])
+            found.update((id_, wanted[folder][path]) for path, id_ in rows)
+    return {found[id_]: metadata for id_, metadata in read(connection, found).items()}
 
 
 def file_info(connection: Connection, absolute: bytes) -> FileInfo | None:

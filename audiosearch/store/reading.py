@@ -23,6 +23,17 @@ _SPEC = ("fingerprint", "model_name", "model_fingerprint", "document_instruction
 
 _COMMITS = 16  # that a sample is taken from
 
+# What every query asks, built once: see `select_in`.
+_CHUNKS = (
+    select(vector.c.id, chunk.c.recording_id, recording.c.packet_hash, chunk.c.start_seconds, chunk.c.end_seconds)
+    .join(chunk, chunk.c.id == vector.c.chunk_id)
+    .join(recording, recording.c.id == chunk.c.recording_id)
+    .where(vector.c.deleted_seq.is_(None))
+)
+_FILES = select(file.c.recording_id, root.c.path, file.c.path).join(root, root.c.id == file.c.root_id)
+# By the ids alone: asked for the space too, SQLite reads all of the space instead.
+_PLACES = select(vector.c.id, vector.c.space_id, vector.c.shard, vector.c.row)
+
 
 def signed(inode: int) -> int:
     """An unsigned 64-bit number as the signed one that a database column holds."""
@@ -164,9 +175,7 @@ def places(
     Raises:
         KeyError: an id is not one of the space's vectors.
     """
-    # By the ids alone: asked for the space too, SQLite reads all of the space instead.
-    query = select(vector.c.id, vector.c.space_id, vector.c.shard, vector.c.row)
-    rows = select_in(connection, query, vector.c.id, ids.tolist())
+    rows = select_in(connection, _PLACES, vector.c.id, ids.tolist())
     found = {id_: (shard, row) for id_, space, shard, row in rows if space == space_id}
     pairs = np.array([found[id_] for id_ in ids.tolist()], np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
@@ -192,19 +201,7 @@ def _evenly(values: list[int], n: int) -> list[int]:
 
 def resolve(connection: Connection, ids: Sequence[int]) -> list[StoredChunk]:
     """The chunks of vectors, in the order of `ids`, without those that are deleted or whose recording no file holds."""
-    query = (
-        select(
-            vector.c.id,
-            chunk.c.recording_id,
-            recording.c.packet_hash,
-            chunk.c.start_seconds,
-            chunk.c.end_seconds,
-        )
-        .join(chunk, chunk.c.id == vector.c.chunk_id)
-        .join(recording, recording.c.id == chunk.c.recording_id)
-        .where(vector.c.deleted_seq.is_(None))
-    )
-    found: dict[int, Any] = {row[0]: row for row in select_in(connection, query, vector.c.id, ids)}
+    found: dict[int, Any] = {row[0]: row for row in select_in(connection, _CHUNKS, vector.c.id, ids)}
     paths = _paths(connection, {row[1] for row in found.values()})
     kept = (found[id_] for id_ in ids if id_ in found)
     return [StoredChunk(row[0], row[1], row[2], row[3], row[4], paths[row[1]]) for row in kept if row[1] in paths]
@@ -229,9 +226,8 @@ def paths_of(connection: Connection, packet_hash: bytes) -> tuple[tuple[str, str
 
 
 def _paths(connection: Connection, recording_ids: Iterable[int]) -> dict[int, tuple[tuple[str, str], ...]]:
-    query = select(file.c.recording_id, root.c.path, file.c.path).join(root, root.c.id == file.c.root_id)
     found: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
-    for recording_id, folder, path in select_in(connection, query, file.c.recording_id, recording_ids):
+    for recording_id, folder, path in select_in(connection, _FILES, file.c.recording_id, recording_ids):
         found[recording_id].append((folder, path))
     return {
         recording_id: tuple((os.fsdecode(folder), os.fsdecode(path)) for folder, path in sorted(pairs))

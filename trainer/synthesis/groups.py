@@ -14,7 +14,8 @@ from audiosearch.trainer.captions import PAIR_TEMPLATES, fill
 from audiosearch.trainer.manifest import ManifestRow
 from audiosearch.trainer.recipe import MixRecipe
 from audiosearch.trainer.synthesis.draw import ClipDraw
-from audiosearch.trainer.synthesis.facts import SceneFacts
+from audiosearch.trainer.synthesis.facts import Aspect, SceneFacts, word_of
+from audiosearch.trainer.synthesis.questions import closed_answers
 from audiosearch.trainer.synthesis.scenes import Scene, SceneMaker
 from audiosearch.trainer.synthesis.wording import Wording, two_aspects
 
@@ -33,7 +34,7 @@ class Slot:
     document: str | Decibels
     question: str | None = None
     content: str = ""
-    label_index: int = -1  # row of the label bank, where the document is one of the clips or of its words
+    bank_row: int = -1  # of the bank of answers, where what belongs to the query is in there
 
 
 def frames_of(seconds: float) -> int:
@@ -41,9 +42,25 @@ def frames_of(seconds: float) -> int:
     return 1 + int(seconds * SAMPLE_RATE) // HOP_LENGTH
 
 
-def label_index(rows: Sequence[ManifestRow]) -> dict[str, int]:
-    """Rows of the label bank."""
-    return {label: i for i, label in enumerate(sorted({row.label for row in rows}))}
+class AnswerBank:
+    """Rows of the bank of answers: the clips' labels first, then the answers of closed questions."""
+
+    def __init__(self, rows: Sequence[ManifestRow]) -> None:
+        self.labels = sorted({row.label for row in rows})
+        self.closed = closed_answers()
+        self._row = {label: i for i, label in enumerate(self.labels)}
+        self._closed = {meaning: i for i, meaning in enumerate(self.closed, start=len(self.labels))}
+
+    def of_label(self, label: str) -> int:
+        return self._row[label]
+
+    def of(self, aspect: Aspect, facts: SceneFacts) -> int:
+        """The row of what is asked of a scene; -1 if it has none."""
+        if aspect.row is not None:
+            return self._row[aspect.row.label]
+        if aspect.name == "word":
+            return next((self._row[row.label] for row in facts.rows if word_of(row) == aspect.value), -1)
+        return self._closed.get(aspect.meaning, -1)
 
 
 class GroupMaker:
@@ -52,8 +69,8 @@ class GroupMaker:
     def __init__(self, maker: SceneMaker, clips: ClipDraw, wording: Wording, mix: MixRecipe) -> None:
         self.maker, self.clips, self.wording, self.mix = maker, clips, wording, mix
         self.rows = clips.rows
-        self.label_index = label_index(self.rows)
-        self.label_of = [self.label_index[row.label] for row in self.rows]
+        self.bank = AnswerBank(self.rows)
+        self.label_of = [self.bank.of_label(row.label) for row in self.rows]
         self.shortest = min(mix.crop_seconds)
         self.countable = {seconds: maker.countable(frames_of(seconds)) for seconds in mix.crop_seconds}
 
@@ -64,14 +81,14 @@ class GroupMaker:
         clip = self.clips.any(rng) if clip is None else clip
         scene = self._alone(rng, clip, seconds)
         text = self.wording.caption(scene.facts, rng)
-        return Slot(scene.mel, text, content=self.clips.contents[clip], label_index=self.label_of[clip])
+        return Slot(scene.mel, text, content=self.clips.contents[clip], bank_row=self.label_of[clip])
 
     def example(self, rng: np.random.Generator, seconds: float) -> Slot:
         """A clip and another of the same sound."""
         clip = self.clips.any(rng)
         other = self._alone(rng, self.clips.like(rng, clip), seconds)
         mel, content = self._alone(rng, clip, seconds).mel, self.clips.contents[clip]
-        return Slot(mel, other.mel, content=content, label_index=self.label_of[clip])
+        return Slot(mel, other.mel, content=content, bank_row=self.label_of[clip])
 
     def joint(self, rng: np.random.Generator, seconds: float) -> Slot:
         """A clip and words beside it, and the text that says both."""
@@ -163,7 +180,7 @@ class GroupMaker:
             if scene and asked:
                 answers = [(each, self.wording.answer(each, rng), self.wording.ask(each, rng)) for each in asked]
                 return [
-                    Slot(scene.mel, text, question, each.meaning, self.label_index[each.row.label] if each.row else -1)
+                    Slot(scene.mel, text, question, each.meaning, self.bank.of(each, scene.facts))
                     for each, text, question in answers
                 ]
         return None

@@ -27,6 +27,7 @@ from audiosearch.trainer.synthesis.wording import Wording
 SQUARES = 4  # under the same questions, where a batch is large enough: of one the questions were not learnt
 # Slots of each kind of group; a small batch has fewer squares to a group.
 SIZES = {"squares": SLOTS * SQUARES, "asked": 2, "scene": 2, "example": 1, "joint": 1, "clean": 1}
+_KEYS = ("query", "document", "label", "document_label", "text_row", "scene")
 
 
 class MixedBatches:
@@ -105,13 +106,16 @@ class MixedBatches:
 
     def _batch(self, step: int, slots: Sequence[tuple[int, int, Slot]]) -> PairBatch:
         sides: dict[str, list[Item]] = {"queries": [], "documents": []}
-        columns: dict[str, list[int]] = {name: [] for name in ("query", "document", "label", "text_row", "scene")}
+        columns: dict[str, list[int]] = {name: [] for name in _KEYS}
         for place, group, slot in slots:
             sides["queries"].append(self._heard(slot.mel, slot.question))
             # A slot without a content of its own equals no other.
             content = content_key(slot.content or f"{step} {place}")
             columns["query"].append(content)
-            columns["label"].append(slot.label_index)
+            columns["label"].append(slot.bank_row)
+            # What is asked for is the same on both sides; without a question they are only of the same sound.
+            heard_alike = slot.question is not None and not isinstance(slot.document, str)
+            columns["document_label"].append(slot.bank_row if heard_alike else -1)
             columns["scene"].append(content_key(f"{step} {group}"))
             if isinstance(slot.document, str):
                 sides["documents"].append(Item(self.prompts.encode(text=slot.document, audio_tokens=0)))

@@ -336,6 +336,19 @@ def every_question() -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def closed_answers() -> dict[str, tuple[str, ...]]:
+    """The ways to say each answer of the questions that have few, by what it means (`facts.Aspect.meaning`)."""
+    found = {}
+    for name, answers in ANSWERS.items():
+        for value, texts in answers.items():
+            if name == "presence":
+                for noun, (nouns, _) in PRESENCE_NOUNS.items():
+                    found[f"presence {noun} {value}"] = tuple(text.format(n=n) for text in texts for n in nouns)
+            elif value:
+                found[f"{name} {value}"] = texts
+    return found
+
+
 def every_answer() -> tuple[str, ...]:
     """Each answer that is not said of one sound."""
     found = [text for group in ANSWERS.values() for texts in group.values() for text in texts if "{" not in text]

@@ -19,7 +19,7 @@ import numpy as np
 
 from audiosearch.trainer.synthesis.draw import ClipDraw
 from audiosearch.trainer.synthesis.facts import Aspect, aspects
-from audiosearch.trainer.synthesis.groups import Slot, label_index
+from audiosearch.trainer.synthesis.groups import AnswerBank, Slot
 from audiosearch.trainer.synthesis.scenes import Scene, SceneMaker
 from audiosearch.trainer.synthesis.wording import Wording
 
@@ -43,7 +43,7 @@ class SquareMaker:
 
     def __init__(self, maker: SceneMaker, clips: ClipDraw, wording: Wording) -> None:
         self.maker, self.clips, self.wording = maker, clips, wording
-        self.label_index = label_index(clips.rows)
+        self.bank = AnswerBank(clips.rows)
 
     def make(self, rng: np.random.Generator, frames: int, squares: int = 1) -> list[Slot] | None:
         """The slots of `squares` squares, or None where the data have not the different sounds that it takes."""
@@ -171,8 +171,8 @@ class SquareMaker:
         ]
         for slot, name, corner in zip(made, (names[0], names[0], names[1], names[1]), (0, 1, 0, 1), strict=True):
             aspect = _of(square, name)[corner][corner]
-            if aspect and aspect.row:
-                slot.label_index = self.label_index[aspect.row.label]
+            if aspect and aspect.meaning == slot.content:  # not of a voice that is one among many men's
+                slot.bank_row = self.bank.of(aspect, square[corner][corner].facts)
         return made
 
 
