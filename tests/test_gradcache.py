@@ -70,11 +70,11 @@ def test_loss_masks_and_gradients_equal_a_float64_reference(tmp_path, exact, opt
     assert sum(".lora_" in name for name in ours[1]) == 2 * 2 * 3
 
 
-def test_a_sound_under_two_questions_is_encoded_once(tmp_path):
+def test_a_sound_under_two_questions_is_encoded_once_in_a_micro_batch(tmp_path):
     from audiosearch.trainer.batch import micro_batches
 
     run = make_run(tmp_path)
-    sounds, _ = micro_batches(make_batch(run, shared_sound=True), None, run.setup.prompts.pad_id, shared_prefix=True)
+    sounds, _ = micro_batches(make_batch(run, shared_sound=True), None, run.setup.prompts.pad_id, shared_prefix=False)
     assert len(sounds.inputs.mel) == len(sounds.inputs.n_samples) == PAIRS - 1
     assert len(sounds.inputs.heard) == PAIRS and len(set(sounds.inputs.heard)) == PAIRS - 1
     mel, questions = sounds.inputs.mel, sounds.rows.tolist()

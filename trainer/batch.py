@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,22 +55,29 @@ def share(size: int, rank: int, world_size: int) -> slice:
 
 
 def micro_batches(batch: PairBatch, size: int | None, pad_id: int, *, shared_prefix: bool) -> list[MicroBatch]:
-    """The items of each side, sorted by instruction and length, `size` at a time (None: all of a side together).
+    """The items of each side, sorted by instruction and length, `size` at a time (None: all of a kind together).
 
-    `shared_prefix` lets a micro-batch whose items share their instruction run it once.
+    `shared_prefix` lets a micro-batch whose items share their instruction run it once. Then no micro-batch mixes two
+    instructions, or sounds with texts alone, which are a third as long: that saves more than to encode a sound under
+    two questions once (docs/log.md).
     """
     out = []
     for side, items in batch.sides.items():
         order = sorted(range(len(items)), key=lambda i: _place(items[i]))
-        for start in range(0, len(order), size or len(order)):
-            rows = order[start : start + (size or len(order))]
-            out.append(_micro_batch(side, rows, [items[i] for i in rows], pad_id, shared_prefix))
+        kinds = [list(rows) for _, rows in groupby(order, key=lambda i: _kind(items[i]))] if shared_prefix else [order]
+        for kind in kinds:
+            for start in range(0, len(kind), size or len(kind)):
+                rows = kind[start : start + (size or len(kind))]
+                out.append(_micro_batch(side, rows, [items[i] for i in rows], pad_id, shared_prefix))
     return out
 
 
-def _place(item: Item) -> tuple[tuple[int, ...], int, int]:
-    prompt = item.prompt
-    return prompt.ids[: prompt.prefix_length], item.n_samples, len(prompt.ids)
+def _kind(item: Item) -> tuple[tuple[int, ...], bool]:
+    return item.prompt.ids[: item.prompt.prefix_length], item.mel is not None
+
+
+def _place(item: Item) -> tuple[tuple[int, ...], bool, int, int]:
+    return *_kind(item), item.n_samples, len(item.prompt.ids)
 
 
 def _micro_batch(side: str, rows: list[int], items: list[Item], pad_id: int, shared_prefix: bool) -> MicroBatch:
