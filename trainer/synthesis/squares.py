@@ -34,7 +34,7 @@ _NAMES = {
     "ordered": ("first", "last"),
     "loudness": ("main", "loudness"),
 }
-_FIRST_PAIRS = 0.4  # more often than the others: the first two of `ClipDraw.presences`, which are asked for most
+_FIRST_PAIRS = 0.6  # more often than the others: the first two of `ClipDraw.presences`, which are asked for most
 _TRIES = 3
 
 
