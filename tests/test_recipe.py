@@ -235,7 +235,7 @@ def test_a_stage_may_mix_otherwise():
     path = find_recipe("mini")
     recipe = load_recipe(path, ["stages.1.mix={questions: 0.05}"])
     assert recipe.mix_of(recipe.stages[1]) == replace(recipe.scratch.mix, questions=0.05)
-    assert recipe.mix_of(recipe.stages[-1]) == recipe.scratch.mix
+    assert recipe.mix_of(recipe.stages[0]) == recipe.scratch.mix
     for value, words in (("{question: 0.1}", "has a key that scratch.mix has not: question"), ("{joint: 2}", "joint")):
         with pytest.raises(UsageError, match=words):
             load_recipe(path, [f"stages.1.mix={value}"])
