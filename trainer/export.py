@@ -73,7 +73,7 @@ from all-MiniLM-L6-v2 (Apache-2.0) on these captions, the Universal Category Sys
 _SCRATCH_LIMITS = """\
 - Trained on short single sounds: words for scenes, moods and music are known only through the text teacher.
 - No female, child or emotional speech with a clear licence was available; what is *said* is hardly understood.
-- Questions and instructions hardly steer it yet: see the figures on mixtures.
+- Questions and instructions steer it only in part: see the figures on confused triplets and mixtures.
 - Clips of collections it has never seen are much harder than the held-out clips of the same collections."""
 _ADAPTED_LIMITS = """\
 - It knows what its base knows and what is above; other collections may be found less well than by the base.
