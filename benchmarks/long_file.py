@@ -1,6 +1,7 @@
 """Memory and speed of ingesting one very long recording, and very many short ones: the peak must not grow.
 
-    python benchmarks/long_file.py [--hours 10 20] [--files 5000 20000] [--format wav|flac] [--rate 16000] [--model NAME]
+    python benchmarks/long_file.py [--hours 10 20] [--files 5000 20000] [--format wav|flac] [--rate 16000]
+                                   [--model NAME]
 
 Writes a synthetic recording (no second like another) to the temporary directory, ingests it in a new process and prints
 that process's peak resident memory, the largest decode process's, and how many times faster than real time it went;
