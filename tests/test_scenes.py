@@ -314,7 +314,7 @@ def test_presence_is_asked_for_only_where_it_is_known():
     assert is_there("speech", [rows[DOG], ManifestRow("x", "x", group="other")]) is None
     assert is_there("music", [rows[LEFT], rows[PIANO]]) is True
     assert is_there("vehicle", [rows[ENGINE], rows[WIND]]) is True
-    assert is_there("wind", [rows[ENGINE]]) is None and is_there("wind", [rows[PIANO]]) is False
+    assert is_there("wind", [rows[ENGINE]]) is False and is_there("wind", [rows[PIANO]]) is False
     assert is_there("music", [ManifestRow("x", "x", sound_class="synth & electronic", group="music")]) is None
     assert names(scene_of("layered", LEFT, PIANO))["presence music"] == "presence music yes"
     assert set(PRESENCES) == set(questions.PRESENCE_NOUNS)
@@ -521,6 +521,23 @@ def test_a_synthetic_sound_is_the_sound_it_imitates():
     ]
     draw = ClipDraw(rows, 0.0)
     assert draw.contents[0] == draw.contents[1]
+
+
+def test_what_is_there_may_be_one_sound():
+    kinds = [
+        ("wind", "wind", "nature"),
+        ("engine", "engine", "vehicles"),
+        ("dog", "dog", "animals"),
+        ("cat", "cat", "animals"),
+    ]
+    rows = [
+        ManifestRow(f"{label} {n}", label, label=label, sound_class=kind, group=group)
+        for label, kind, group in kinds
+        for n in range(2)
+    ]
+    assert ("vehicle", "wind") in ClipDraw(rows, 0.0).presences
+    assert ("vehicle", "wind") not in ClipDraw(rows[1:], 0.0).presences, "one clip of wind is no pair"
+    assert ("vehicle", "wind") not in ClipDraw(rows[:6], 0.0).presences, "all that is neither is a dog"
 
 
 # -- groups ----------------------------------------------------------------------------------------------------------

@@ -73,13 +73,15 @@ class ClipDraw:
         self._ends[name] = clips, np.cumsum(self.weights[clips])
 
     def _put_presences(self, one: str, two: str) -> bool:
-        """Sets of the clips that surely hold one of the two, the other, and neither. False if there are too few."""
+        """Sets of the clips that surely hold one of the two, the other, and neither. False if there are too few: two
+        clips of either, which may be one sound's (all wind is wind), and two sounds that are neither."""
         known = [[PRESENCES[name].known(row) for row in self.rows] for name in (one, two)]
         found = True
         for holds in product((True, False), repeat=2):
             clips = [i for i in self.clips.tolist() if (known[0][i], known[1][i]) == holds]
             if holds != (True, True):
-                found = found and len({self.contents[i] for i in clips}) > 1
+                sounds = clips if any(holds) else {self.contents[i] for i in clips}
+                found = found and len(sounds) > 1
                 self._put(self.presence_set(one, two, *holds), np.array(clips, dtype=np.int64))
         return found
 

@@ -70,6 +70,9 @@ class _Presence:
 
 
 _PLAIN = frozenset({"speech", "music", "animals", "domestic"})
+_VEHICLES = frozenset(
+    {"airplane & jet", "car/truck engine", "helicopter", "train & subway", "drone", "engine", "rotor"}
+)
 PRESENCES = {
     "speech": _Presence(
         groups=frozenset({"speech"}),
@@ -84,18 +87,17 @@ PRESENCES = {
         without_classes=frozenset(_BODIES),
     ),
     "vehicle": _Presence(
-        classes=frozenset(
-            {"airplane & jet", "car/truck engine", "helicopter", "train & subway", "drone", "engine", "rotor"}
-        ),
+        classes=_VEHICLES,
         but=frozenset({*_MOTORS, *_PRODUCED}),
         without=_PLAIN,
-        without_classes=frozenset(_BODIES),
+        without_classes=frozenset({*_BODIES, "wind"}),
     ),
     "wind": _Presence(
         classes=frozenset({"wind"}),
         but=frozenset({*_MOTORS, *_PRODUCED}),
         without=_PLAIN,
-        without_classes=frozenset(_BODIES),
+        # Some wind may blow about a vehicle, but none that its recordist would have named; and the other way round.
+        without_classes=frozenset({*_BODIES, *_VEHICLES}),
     ),
     "rain": _Presence(
         classes=frozenset({"rain"}),
