@@ -267,6 +267,8 @@ def test_events_name_what_was_written_moved_and_made(events_work: None, tmp_path
         wait_for(tells("sub", folder=True))
         (tmp_path / "real" / "sub" / "c.wav").write_bytes(b"1")
         wait_for(tells("sub/c.wav"))
+        (tmp_path / "real" / "sub" / "d.wav").write_bytes(b"1")
+        wait_for(tells("sub/d.wav"))  # events keep their order: all that c.wav's writing has to tell is told
         told[0].clear()
         (tmp_path / "real" / "sub" / "c.wav").read_bytes()
         (tmp_path / "real" / "b.wav").write_bytes(b"2")
