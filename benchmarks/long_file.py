@@ -1,15 +1,15 @@
 """Memory and speed of ingesting one very long recording, and very many short ones: the peak must not grow.
 
-    python benchmarks/long_file.py [--hours 10 20] [--files 5000 20000] [--format wav|flac] [--rate 16000]
+    python benchmarks/long_file.py [--hours 4 10] [--files 5000 20000] [--format wav|flac] [--rate 16000]
                                    [--model NAME]
 
 Writes a synthetic recording (no second like another) to the temporary directory, ingests it in a new process and prints
 that process's peak resident memory, the largest decode process's, and how many times faster than real time it went;
 then the same for folders of that many sounds of half a second. The vectors are computed by hand unless --model names a
 model. Ten hours at 16 kHz take 1.2 GB of disk as WAV, 20,000 short files 0.3 GB. Exit code 1 if the longest recording's
-peak is more than a tenth above the shortest one's, or the largest folder's above the smallest one's. Ten hours, and
-3,000 files, are about the least to compare with: an ingest of fewer than 2,000 vectors saves no index and does not
-load FAISS, which takes more for larger ones (docs/log.md). `--hours` or `--files` without a number leaves that part
+peak is more than a tenth above the shortest one's, or the largest folder's above the smallest one's. Four hours, and
+3,000 files, are about the least to compare with: an ingest of fewer than 2,000 vectors saves no index, and so does not
+load FAISS. `--hours` or `--files` without a number leaves that part
 out.
 """
 
@@ -144,7 +144,7 @@ def is_flat(what: str, peaks: dict[float, int]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=float, nargs="*", default=[10.0, 20.0])
+    parser.add_argument("--hours", type=float, nargs="*", default=[4.0, 10.0])
     parser.add_argument("--files", type=int, nargs="*", default=[5_000, 20_000])
     parser.add_argument("--format", choices=("wav", "flac"), default="wav", help="of the long recording")
     parser.add_argument("--rate", type=int, default=16000, help="of the files, in Hz")

@@ -58,8 +58,7 @@ def micro_batches(batch: PairBatch, size: int | None, pad_id: int, *, shared_pre
     """The items of each side, sorted by instruction and length, `size` at a time (None: all of a kind together).
 
     `shared_prefix` lets a micro-batch whose items share their instruction run it once. Then no micro-batch mixes two
-    instructions, or sounds with texts alone, which are a third as long: that saves more than to encode a sound under
-    two questions once (docs/log.md).
+    instructions, or sounds with texts alone, which are a third as long; a sound under two questions is encoded twice.
     """
     out = []
     for side, items in batch.sides.items():
