@@ -165,28 +165,30 @@ class Shards:
         wanted, back = np.unique(rows, return_inverse=True)
         breaks = np.flatnonzero(np.diff(wanted) * width > _GAP_BYTES) + 1
         found = np.empty((len(wanted), self.dim), _ROW_TYPE)
+        view, numbers = memoryview(found.reshape(-1).view(np.uint8)), wanted.tolist()
         try:
             with path.open("rb", buffering=0) as file:
                 for begin, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(wanted)], strict=True):
-                    first, last = int(wanted[begin]), int(wanted[end - 1])
+                    first, last = numbers[begin], numbers[end - 1]
                     whole = last - first + 1 == end - begin  # no gaps: it can be read to where it goes
-                    block = found[begin:end] if whole else np.empty((last - first + 1, self.dim), _ROW_TYPE)
-                    if _read_into(file, first * width, block) < block.nbytes:
+                    size = (last - first + 1) * width
+                    block = view[begin * width : end * width] if whole else memoryview(bytearray(size))
+                    if _read_into(file, first * width, block) < size:
                         present = path.stat().st_size // width
                         raise LibraryError(f"{path} has {present} of {last + 1} committed rows; {_DAMAGED}")
                     if not whole:
-                        found[begin:end] = block[wanted[begin:end] - first]
+                        rows_there = np.frombuffer(block, _ROW_TYPE).reshape(-1, self.dim)
+                        found[begin:end] = rows_there[wanted[begin:end] - first]
         except OSError as error:
             raise LibraryError(f"{path} cannot be read ({error.strerror}); {_DAMAGED}") from error
         return found[back]
 
 
-def _read_into(file: FileIO, start: int, block: NDArray[np.float16]) -> int:
+def _read_into(file: FileIO, start: int, block: memoryview) -> int:
     """Fill the block from byte `start` on; how many bytes there were."""
-    view = block.reshape(-1).view(np.uint8).data
     file.seek(start)
-    done = 0
-    while done < len(view) and (more := file.readinto(view[done:])):
+    done = file.readinto(block)
+    while done < len(block) and (more := file.readinto(block[done:])):
         done += more
     return done
 
