@@ -165,7 +165,7 @@ class Shards:
         wanted, back = np.unique(rows, return_inverse=True)
         breaks = np.flatnonzero(np.diff(wanted) * width > _GAP_BYTES) + 1
         found = np.empty((len(wanted), self.dim), _ROW_TYPE)
-        view, numbers = memoryview(found.reshape(-1).view(np.uint8)), wanted.tolist()
+        view, numbers = found.reshape(-1).view(np.uint8).data, wanted.tolist()
         try:
             with path.open("rb", buffering=0) as file:
                 for begin, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(wanted)], strict=True):
