@@ -191,9 +191,8 @@ def test_mixed_sound_has_as_many_slots_as_the_encoder_makes_tokens(mixed):
             assert item.prompt.ids.count(source.prompts.audio_id) == n_audio_tokens(item.n_samples)
             kinds.add(label >= 0)
         labels, contents = batch.keys["label"], batch.keys["query"]
-        clean = labels >= 0
-        same = labels[clean][:, None] == labels[clean][None]
-        assert ((contents[clean][:, None] == contents[clean][None]) == same).all()
+        alike = contents[:, None] == contents[None]
+        assert (labels[:, None] == labels[None])[alike].all()
     assert kinds == {True, False}
 
 
@@ -227,6 +226,31 @@ def test_batches_hold_their_shares_and_a_scene_s_slots_are_each_other_s_negative
                     assert batch.sides["queries"][i].prompt != batch.sides["queries"][j].prompt
                     pairs += 1
     assert pairs > 5 and heard_as_answer > 0
+
+
+def test_a_scene_is_to_find_every_sound_that_is_in_it(mixed):
+    source, bank = mixed(1), mixed(1).groups.bank
+    several = 0
+    for number in range(30):
+        for slot in source.groups.scene(np.random.default_rng(number), 1.0) or []:
+            labels = [bank.labels[row] for row in slot.bank_rows]
+            assert labels == list(dict.fromkeys(labels)) and 1 <= len(labels) <= 3
+            if len(labels) > 1 and slot.content == "":
+                several += 1
+    assert several > 5
+
+
+def test_the_answers_of_a_sound_share_its_target_equally():
+    import torch
+
+    from audiosearch.trainer.objectives import LABEL_KEYS, ScratchObjective, Teacher
+
+    soft = torch.tensor([[0.8, 0.1, 0.1], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]])
+    objective = ScratchObjective(pairs=None, teacher=Teacher(torch.eye(3), torch.eye(3), soft), recipe=None)
+    labels = torch.tensor([[0, 1, -1], [2, -1, -1], [0, 1, 2]])
+    assert len(LABEL_KEYS) == labels.shape[1]
+    wanted = torch.stack([(soft[0] + soft[1]) / 2, soft[2], soft.mean(dim=0)])
+    assert torch.allclose(objective._targets(labels), wanted)
 
 
 def test_an_answer_that_the_teacher_knows_has_its_row(mixed):

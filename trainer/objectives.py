@@ -13,6 +13,7 @@ from audiosearch.trainer.losses import Temperature, contrastive, distillation, l
 from audiosearch.trainer.recipe import LossRecipe, ScratchRecipe
 
 QUERIES, DOCUMENTS = "queries", "documents"
+LABEL_KEYS = ("label", "label_2", "label_3")  # of a query, a row of the bank for each sound that is in it
 
 
 class Objective(Protocol):
@@ -85,9 +86,9 @@ class TextObjective:
 @dataclass(frozen=True)
 class ScratchObjective:
     """The paper's loss beside two that keep a small model's words in place: the texts stay near the teacher's vectors
-    (key `text_row`), and sounds find their label, or the answer to their question, among all there are (keys `label`
-    of the queries, `document_label` of documents that are sounds). A key of -1 is none. A third makes it heed
-    questions: a scene under one finds its answer among those to the others (key `scene`)."""
+    (key `text_row`), and sounds find their labels, or the answer to their question, among all there are (LABEL_KEYS of
+    the queries, in equal parts; `document_label` of documents that are sounds). A key of -1 is none. A third makes it
+    heed questions: a scene under one finds its answer among those to the others (key `scene`)."""
 
     pairs: PairObjective
     teacher: Teacher
@@ -103,10 +104,13 @@ class ScratchObjective:
             loss = loss + self.recipe.text_teacher * distance
             report["teacher_cosine"] = 1 - distance.item()
         sounds = torch.cat([embeddings[QUERIES], embeddings[DOCUMENTS]])
-        labels = torch.cat([keys["label"], keys["document_label"]])
-        labelled = labels >= 0
+        labels = torch.stack([keys[name] for name in LABEL_KEYS], dim=1)
+        only = torch.full_like(labels, -1)
+        only[:, 0] = keys["document_label"]
+        labels = torch.cat([labels, only])
+        labelled = (labels >= 0).any(dim=1)
         if self.recipe.label_bank and labelled.any():
-            soft = self.teacher.soft_bank[labels[labelled]]
+            soft = self._targets(labels[labelled])
             bank = label_bank(sounds[labelled], self.teacher.bank, soft, self.recipe.label_bank_tau)
             loss = loss + self.recipe.label_bank * bank
             report["label_bank"] = bank.item()
@@ -117,3 +121,8 @@ class ScratchObjective:
             loss = loss + self.recipe.heed * heed
             report["heed"] = heed.item()
         return loss, report
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """The mean of the rows of `soft_bank` that `labels` (n, k) name."""
+        named = (labels >= 0).to(self.teacher.soft_bank.dtype)[..., None]
+        return (self.teacher.soft_bank[labels.clamp(min=0)] * named).sum(dim=1) / named.sum(dim=1)

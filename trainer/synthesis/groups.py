@@ -34,7 +34,7 @@ class Slot:
     document: str | Decibels
     question: str | None = None
     content: str = ""
-    bank_row: int = -1  # of the bank of answers, where what belongs to the query is in there
+    bank_rows: tuple[int, ...] = ()  # of the bank of answers, where what belongs to the query is in there
 
 
 def frames_of(seconds: float) -> int:
@@ -54,13 +54,18 @@ class AnswerBank:
     def of_label(self, label: str) -> int:
         return self._row[label]
 
-    def of(self, aspect: Aspect, facts: SceneFacts) -> int:
-        """The row of what is asked of a scene; -1 if it has none."""
+    def of_scene(self, facts: SceneFacts) -> tuple[int, ...]:
+        """The rows of all that is heard in a scene."""
+        return tuple(dict.fromkeys(self._row[row.label] for row in facts.rows))
+
+    def of(self, aspect: Aspect, facts: SceneFacts) -> tuple[int, ...]:
+        """The row of what is asked of a scene; none if it is not in there."""
         if aspect.row is not None:
-            return self._row[aspect.row.label]
+            return (self._row[aspect.row.label],)
         if aspect.name == "word":
-            return next((self._row[row.label] for row in facts.rows if word_of(row) == aspect.value), -1)
-        return self._closed.get(aspect.meaning, -1)
+            return tuple(self._row[row.label] for row in facts.rows if word_of(row) == aspect.value)[:1]
+        found = self._closed.get(aspect.meaning)
+        return () if found is None else (found,)
 
 
 class GroupMaker:
@@ -81,14 +86,14 @@ class GroupMaker:
         clip = self.clips.any(rng) if clip is None else clip
         scene = self._alone(rng, clip, seconds)
         text = self.wording.caption(scene.facts, rng)
-        return Slot(scene.mel, text, content=self.clips.contents[clip], bank_row=self.label_of[clip])
+        return Slot(scene.mel, text, content=self.clips.contents[clip], bank_rows=(self.label_of[clip],))
 
     def example(self, rng: np.random.Generator, seconds: float) -> Slot:
         """A clip and another of the same sound."""
         clip = self.clips.any(rng)
         other = self._alone(rng, self.clips.like(rng, clip), seconds)
         mel, content = self._alone(rng, clip, seconds).mel, self.clips.contents[clip]
-        return Slot(mel, other.mel, content=content, bank_row=self.label_of[clip])
+        return Slot(mel, other.mel, content=content, bank_rows=(self.label_of[clip],))
 
     def joint(self, rng: np.random.Generator, seconds: float) -> Slot:
         """A clip and words beside it, and the text that says both."""
@@ -147,7 +152,8 @@ class GroupMaker:
             return self.clean(rng, seconds, alike)
         facts = SceneFacts("single", (self.rows[clip],))
         mel = self.maker.layered(rng, clip, alike, frames_of(seconds)).mel
-        return Slot(mel, self.wording.caption(facts, rng), content=self.clips.contents[clip])
+        text, content = self.wording.caption(facts, rng), self.clips.contents[clip]
+        return Slot(mel, text, content=content, bank_rows=(self.label_of[clip],))
 
     def _ordered(self, rng: np.random.Generator, frames: int) -> list[Slot] | None:
         """A then B beside B then A, or A then C."""
@@ -164,7 +170,10 @@ class GroupMaker:
         return 3 if frames >= 300 and rng.random() < 0.25 else 2
 
     def _captioned(self, rng: np.random.Generator, *scenes: Scene) -> list[Slot]:
-        return [Slot(scene.mel, self.wording.caption(scene.facts, rng)) for scene in scenes]
+        return [
+            Slot(scene.mel, self.wording.caption(scene.facts, rng), bank_rows=self.bank.of_scene(scene.facts))
+            for scene in scenes
+        ]
 
     def _alike(self, rng: np.random.Generator, clips: Sequence[int]) -> list[int]:
         """Other clips of the same sounds."""

@@ -16,6 +16,7 @@ from audiosearch.model.projector import n_audio_tokens
 from audiosearch.model.prompt import PromptEncoder
 from audiosearch.trainer.batch import Decibels, Item, PairBatch, content_key, share
 from audiosearch.trainer.captions import PhraseBook
+from audiosearch.trainer.objectives import LABEL_KEYS
 from audiosearch.trainer.pack import FeaturePack
 from audiosearch.trainer.recipe import ScratchRecipe
 from audiosearch.trainer.synthesis.draw import ClipDraw
@@ -27,7 +28,7 @@ from audiosearch.trainer.synthesis.wording import Wording
 SQUARES = 4  # under the same questions, where a batch is large enough: of one the questions were not learnt
 # Slots of each kind of group; a small batch has fewer squares to a group.
 SIZES = {"squares": SLOTS * SQUARES, "asked": 2, "scene": 2, "example": 1, "joint": 1, "clean": 1}
-_KEYS = ("query", "document", "label", "document_label", "text_row", "scene")
+_KEYS = ("query", "document", *LABEL_KEYS, "document_label", "text_row", "scene")
 
 
 class MixedBatches:
@@ -112,10 +113,12 @@ class MixedBatches:
             # A slot without a content of its own equals no other.
             content = content_key(slot.content or f"{step} {place}")
             columns["query"].append(content)
-            columns["label"].append(slot.bank_row)
+            rows = [*slot.bank_rows, -1, -1, -1]
+            for name, row in zip(LABEL_KEYS, rows, strict=False):
+                columns[name].append(row)
             # What is asked for is the same on both sides; without a question they are only of the same sound.
             heard_alike = slot.question is not None and not isinstance(slot.document, str)
-            columns["document_label"].append(slot.bank_row if heard_alike else -1)
+            columns["document_label"].append(rows[0] if heard_alike else -1)
             columns["scene"].append(content_key(f"{step} {group}"))
             if isinstance(slot.document, str):
                 sides["documents"].append(Item(self.prompts.encode(text=slot.document, audio_tokens=0)))

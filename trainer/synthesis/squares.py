@@ -172,7 +172,7 @@ class SquareMaker:
         for slot, name, corner in zip(made, (names[0], names[0], names[1], names[1]), (0, 1, 0, 1), strict=True):
             aspect = _of(square, name)[corner][corner]
             if aspect and aspect.meaning == slot.content:  # not of a voice that is one among many men's
-                slot.bank_row = self.bank.of(aspect, square[corner][corner].facts)
+                slot.bank_rows = self.bank.of(aspect, square[corner][corner].facts)
         return made
 
 
