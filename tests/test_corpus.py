@@ -240,6 +240,16 @@ def test_a_scene_is_to_find_every_sound_that_is_in_it(mixed):
     assert several > 5
 
 
+def test_both_sounds_of_an_example_have_their_labels(mixed):
+    source = mixed(1)
+    groups = source.groups
+    for number in range(20):
+        slot = groups.example(np.random.default_rng(number), 1.0)
+        alike = {row for row, like in zip(groups.label_of, groups.clips.contents, strict=True) if like == slot.content}
+        keys = source._batch(0, [(0, 0, slot)]).keys
+        assert {int(keys["label"][0]), int(keys["document_label"][0])} <= alike
+
+
 def test_the_answers_of_a_sound_share_its_target_equally():
     import torch
 

@@ -35,6 +35,7 @@ class Slot:
     question: str | None = None
     content: str = ""
     bank_rows: tuple[int, ...] = ()  # of the bank of answers, where what belongs to the query is in there
+    document_row: int = -1  # likewise of a document that is a sound, where there is no question
 
 
 def frames_of(seconds: float) -> int:
@@ -91,9 +92,15 @@ class GroupMaker:
     def example(self, rng: np.random.Generator, seconds: float) -> Slot:
         """A clip and another of the same sound."""
         clip = self.clips.any(rng)
-        other = self._alone(rng, self.clips.like(rng, clip), seconds)
-        mel, content = self._alone(rng, clip, seconds).mel, self.clips.contents[clip]
-        return Slot(mel, other.mel, content=content, bank_rows=(self.label_of[clip],))
+        other = self.clips.like(rng, clip)
+        document = self._alone(rng, other, seconds).mel
+        return Slot(
+            self._alone(rng, clip, seconds).mel,
+            document,
+            content=self.clips.contents[clip],
+            bank_rows=(self.label_of[clip],),
+            document_row=self.label_of[other],
+        )
 
     def joint(self, rng: np.random.Generator, seconds: float) -> Slot:
         """A clip and words beside it, and the text that says both."""

@@ -116,9 +116,9 @@ class MixedBatches:
             rows = [*slot.bank_rows, -1, -1, -1]
             for name, row in zip(LABEL_KEYS, rows, strict=False):
                 columns[name].append(row)
-            # What is asked for is the same on both sides; without a question they are only of the same sound.
+            # What is asked for is the same on both sides; without a question each has a label of its own.
             heard_alike = slot.question is not None and not isinstance(slot.document, str)
-            columns["document_label"].append(rows[0] if heard_alike else -1)
+            columns["document_label"].append(rows[0] if heard_alike else slot.document_row)
             columns["scene"].append(content_key(f"{step} {group}"))
             if isinstance(slot.document, str):
                 sides["documents"].append(Item(self.prompts.encode(text=slot.document, audio_tokens=0)))

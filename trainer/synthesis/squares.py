@@ -27,7 +27,7 @@ Square = list[list[Scene]]
 Meanings = tuple[Sequence[str], Sequence[str]]  # of its rows, of its columns
 SLOTS = 4  # of one square
 # How often each kind of square is tried first.
-_SHARES = {"layered": 0.45, "presence": 0.3, "topics": 0.05, "voices": 0.1, "ordered": 0.05, "loudness": 0.05}
+_SHARES = {"layered": 0.35, "presence": 0.3, "topics": 0.05, "voices": 0.2, "ordered": 0.05, "loudness": 0.05}
 _NAMES = {
     "layered": ("main", "background"),
     "voices": ("word", "voice"),
