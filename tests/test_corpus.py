@@ -229,7 +229,10 @@ def test_batches_hold_their_shares_and_a_scene_s_slots_are_each_other_s_negative
 
 
 def test_a_scene_is_to_find_every_sound_that_is_in_it(mixed):
-    source, bank = mixed(1), mixed(1).groups.bank
+    from audiosearch.trainer.synthesis.facts import SceneFacts
+
+    source = mixed(1)
+    bank = source.groups.bank
     several = 0
     for number in range(30):
         for slot in source.groups.scene(np.random.default_rng(number), 1.0) or []:
@@ -238,6 +241,11 @@ def test_a_scene_is_to_find_every_sound_that_is_in_it(mixed):
             if len(labels) > 1 and slot.content == "":
                 several += 1
     assert several > 5
+    one = source.groups.rows[0]
+    other = next(row for row in source.groups.rows if row.label != one.label)
+    for rows in ((one, other), (other, one), (one, one)):
+        found = [bank.labels[row] for row in bank.of_scene(SceneFacts("layered", rows))]
+        assert found == list(dict.fromkeys(row.label for row in rows))
 
 
 def test_both_sounds_of_an_example_have_their_labels(mixed):
