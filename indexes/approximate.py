@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audiosearch.indexes.base import (
     Ids,
@@ -87,20 +88,19 @@ class ApproximateIndex(ABC):
     def search(self, queries: Rows, k: int, allowed: Ids | None = None) -> tuple[Rows, Ids]:
         """The best k it finds for each of queries [q, dim]: scores [q, k] and ids [q, k]."""
         queries = np.ascontiguousarray(queries, np.float32)
-        only, there, width = None, len(self), self.effort.width
+        only, width, away = None, self.effort.width, np.zeros(len(queries), bool)
         if allowed is not None:
             allowed = those_in(allowed, self.ids())
             if is_few(len(allowed), len(self)):
                 return self._scan(queries, allowed, k)
-            only, there, width = selector(allowed), len(allowed), self.effort.filtered_width
+            only, width = selector(allowed), self.effort.filtered_width
+            away = self._left_out_nearby(queries, allowed)
         scores, ids = nothing(queries, k)
-        if not there:
-            return scores, ids
         for row, query in enumerate(queries):  # one by one: beside others FAISS may look into other lists
-            found = self._candidates(query, min(k + self.effort.extra, there), width, only)
-            if len(found) < min(k, there):  # a graph may fall apart
-                found = self.ids() if allowed is None else allowed
-            scores[row], ids[row] = best(rescore(query, self._full(found)), found, k)
+            if allowed is not None and away[row]:
+                (scores[row],), (ids[row],) = self._scan(query[None], allowed, k)
+            else:
+                scores[row], ids[row] = self._rescored(query, k, width, allowed, only)
         return scores, ids
 
     def place(self, copy: Callable[[Any], Any]) -> None:
@@ -149,6 +149,20 @@ class ApproximateIndex(ABC):
     def _scan(self, queries: Rows, allowed: Ids, k: int) -> tuple[Rows, Ids]:
         """The exact best k of `allowed`, ids that are there."""
         return scan(queries, allowed, self._full, k)
+
+    def _rescored(self, query: Rows, k: int, width: int, allowed: Ids | None, only: Any) -> tuple[Rows, Ids]:
+        """The best k of what a search finds for one query [dim]; `only` is the selector of `allowed`."""
+        there = len(self) if allowed is None else len(allowed)
+        if not there:
+            return best(np.empty(0, np.float32), np.empty(0, np.int64), k)
+        found = self._candidates(query, min(k + self.effort.extra, there), width, only)
+        if len(found) < min(k, there):  # a graph may fall apart
+            found = self.ids() if allowed is None else allowed
+        return best(rescore(query, self._full(found)), found, k)
+
+    def _left_out_nearby(self, queries: Rows, allowed: Ids) -> NDArray[np.bool_]:
+        """For which of queries [q, dim] a filter that leaves `allowed`, ids that are there, is unlike a random one."""
+        return np.zeros(len(queries), bool)
 
     def _candidates(self, query: Rows, wanted: int, width: int, only: Any) -> Ids:
         """Ids of the best `wanted` by their codes; all that there are, if it comes to that."""

@@ -120,14 +120,15 @@ def settle(
     total: int,
     rows: RowSource,
     rounding: float = SUM_ROUNDING,
+    extra: int = _EXTRA,
 ) -> tuple[Rows, Ids]:
-    """The exact best k of `total` rows by a search whose scores are wrong by up to `rounding`.
+    """The exact best k of `total` rows by a search whose scores differ wrongly by up to `rounding`.
 
-    `rough_search` gives scores and ids of the best n of each query. It is asked for more until what it left out cannot
-    matter, and everything it gave is scored again.
+    `rough_search` gives scores and ids of the best n of each query. It is asked for `extra` more than k at first, then
+    for more until what it left out cannot matter, and whatever could be among the best is scored again.
     """
     scores, ids = nothing(queries, k)
-    pending, wanted = np.arange(len(queries)), k + _EXTRA
+    pending, wanted = np.arange(len(queries)), k + extra
     while len(pending) and total:
         wanted = min(wanted, total)
         rough, found = rough_search(queries[pending], wanted)
@@ -138,7 +139,8 @@ def settle(
             if len(here) == wanted < total and rough[row, k - 1] - rough[row, -1] <= rounding:
                 open_ended.append(query)
             elif len(here):
-                scores[query], ids[query] = best(rescore(queries[query], rows(here)), here, k)
+                near = rough[row, : len(here)] >= rough[row, min(k, len(here)) - 1] - rounding
+                scores[query], ids[query] = best(rescore(queries[query], rows(here[near])), here[near], k)
         pending, wanted = np.array(open_ended, np.int64), wanted * 4
     return scores, ids
 
@@ -157,7 +159,17 @@ def selector(allowed: Ids) -> Any:
 
 def those_in(allowed: Ids, known: Ids) -> Ids:
     """The ids of `allowed` that are in `known`, which is ascending; each once, ascending."""
-    wanted = np.unique(np.asarray(allowed, np.int64))
+    wanted = np.asarray(allowed, np.int64)
+    if not np.all(wanted[1:] > wanted[:-1]):  # np.unique takes eight times as long as what is to come
+        wanted = np.unique(wanted)
     if not len(known):
         return wanted[:0]
-    return wanted[known[np.minimum(np.searchsorted(known, wanted), len(known) - 1)] == wanted]
+    wanted = wanted[(wanted >= known[0]) & (wanted <= known[-1])]
+    return wanted[known[places(wanted, known)] == wanted]
+
+
+def places(ids: Ids, known: Ids) -> Ids:
+    """Where in `known`, which is ascending, each of `ids` is or would be; none is above its last one."""
+    if len(known) and known[-1] - known[0] + 1 == len(known):  # no gaps
+        return ids - known[0]
+    return np.searchsorted(known, ids)

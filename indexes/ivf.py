@@ -8,13 +8,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audiosearch.indexes import spec
 from audiosearch.indexes.approximate import ApproximateIndex
-from audiosearch.indexes.base import GATHERED, SUM_ROUNDING, Ids, Rows, selector, settle
+from audiosearch.indexes.base import GATHERED, SUM_ROUNDING, Ids, Rows, RowSource, places, selector, settle
 
 _TRAINING_ROUNDS = 10  # of k-means
 _FETCHED = 1_000  # rows got from the shards rather than compared by codes first
+_MISSING, _CHANCE = 0.05, 3.0  # a share of rows, and standard deviations, below what a random filter leaves
+_NEAR = 256  # candidates by codes that a scan asks for beyond k: another round is another pass over all lists
 
 
 class _Lists(ApproximateIndex):
@@ -24,6 +27,10 @@ class _Lists(ApproximateIndex):
     inner: ClassVar[str]  # the FAISS class
     # By how much a score by codes is wrong at most, twice over; None if that is too much to go by them.
     code_rounding: ClassVar[float | None] = None
+
+    def __init__(self, inner: Any, rows: RowSource | None) -> None:
+        super().__init__(inner, rows)
+        self._listed: tuple[Ids, Ids] | None = None
 
     @classmethod
     def codec(cls, dim: int) -> str:
@@ -43,7 +50,22 @@ class _Lists(ApproximateIndex):
             len(allowed),
             self._full,
             self.code_rounding,
+            _NEAR,
         )
+
+    def _left_out_nearby(self, queries: Rows, allowed: Ids) -> NDArray[np.bool_]:
+        """Where the lists that a search would look into have lost more to the filter than all lists together.
+
+        How wide to look was measured under a random filter. One that goes by content, as a label does, may leave next
+        to nothing near the query: what is to be found lies farther out then, and recall was 0.6 to 0.95 (docs/log.md).
+        """
+        ids, lists = self._lists_by_id()
+        held = np.bincount(lists, minlength=self.widest)
+        left = np.bincount(lists[places(allowed, ids)], minlength=self.widest)
+        width = min(max(self.effort.filtered_width, 1), self.widest)
+        near = np.concatenate([self._index.quantizer.search(query[None], width)[1] for query in queries])
+        random = len(allowed) / len(self) * held[near].sum(axis=1)  # rows that a random filter leaves there
+        return random - left[near].sum(axis=1) > np.maximum(_MISSING * random, _CHANCE * np.sqrt(random))
 
     @property
     def factory(self) -> str:
@@ -113,9 +135,18 @@ class _Lists(ApproximateIndex):
         import faiss
 
         lists = self._index.invlists
-        sizes = [int(lists.list_size(number)) for number in range(self._index.nlist)]
-        held = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in enumerate(sizes) if size]
+        held = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in enumerate(self._sizes()) if size]
         return np.concatenate([np.empty(0, np.int64), *held])
+
+    def _sizes(self) -> list[int]:
+        return [int(self._index.invlists.list_size(number)) for number in range(self._index.nlist)]
+
+    def _lists_by_id(self) -> tuple[Ids, Ids]:
+        """Every id, ascending, and the number of the list that each is in."""
+        ids = self.ids()
+        if self._listed is None or self._listed[0] is not ids:  # changed since
+            self._listed = ids, np.repeat(np.arange(self.widest), self._sizes())[np.argsort(self._ids())]
+        return self._listed
 
 
 def _direct_map() -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from audiosearch.indexes import spec
-from audiosearch.indexes.base import Rows
+from audiosearch.indexes.base import Ids, Rows, is_few, nothing, selector
 from audiosearch.indexes.ivf import _TRAINING_ROUNDS, _Lists
 
 _CODES = 256  # of one byte; training needs at least as many vectors
@@ -35,3 +35,13 @@ class IvfPqIndex(_Lists):
     @classmethod
     def _enough(cls, sample: Rows) -> Rows:
         return np.resize(sample, (max(len(sample), _CODES), sample.shape[1]))
+
+    def _scan(self, queries: Rows, allowed: Ids, k: int) -> tuple[Rows, Ids]:
+        if is_few(len(allowed), len(self)):
+            return super()._scan(queries, allowed, k)
+        # So many rows are not read from the shards, but every list is looked into.
+        scores, ids = nothing(queries, k)
+        only = selector(allowed)
+        for row, query in enumerate(queries):
+            scores[row], ids[row] = self._rescored(query, k, self.widest, allowed, only)
+        return scores, ids

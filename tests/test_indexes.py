@@ -13,6 +13,7 @@ from index_contract import IndexContract, brute_force
 from store_helpers import unit
 
 from audiosearch.indexes import base, generations, gpu, spec, tune
+from audiosearch.indexes.approximate import ApproximateIndex
 from audiosearch.indexes.flat import FlatIndex
 from audiosearch.indexes.gpu import TorchIndex
 from audiosearch.indexes.hnsw import HnswIndex
@@ -150,6 +151,7 @@ def test_a_crash_while_saving_leaves_the_old_one(tmp_path: Path, at: str):
     code = f"""
 import os, sys, numpy as np, pathlib, faiss
 from audiosearch.indexes import base, generations, gpu, spec, tune
+from audiosearch.indexes.approximate import ApproximateIndex
 from audiosearch.indexes.flat import FlatIndex
 from audiosearch.indexes.gpu import TorchIndex
 from audiosearch.indexes.hnsw import HnswIndex
@@ -238,6 +240,43 @@ def test_tuning_finds_the_least_effort_that_is_enough(kind, monkeypatch: pytest.
     assert mean == pytest.approx(measured.recall["own"], abs=1e-9)
     index.effort = Effort(1, 1, 0)
     assert min(judge.recall(index).values()) < min(measured.recall.values()) or measured.effort.width == 1
+
+
+@pytest.mark.parametrize("kind", [IvfIndex, IvfSq8Index])
+def test_a_filter_that_leaves_what_is_unlike_the_query_keeps_recall(kind, monkeypatch: pytest.MonkeyPatch):
+    """The lists nearest to the query are empty under it."""
+    monkeypatch.setattr(base, "EXACT_ROWS", 0)
+    ids, vectors, queries = np.arange(6000) + 5, clustered(1, 6000), clustered(2, 40)
+    index = kind.make(24, vectors[::2], 6000, lambda some: vectors[some - 5])
+    index.add(ids[:5000], vectors[:5000])
+    index.effort = Effort(12, 12, 16)
+
+    def recall(k: int = 10) -> float:
+        found = []
+        for query in queries:
+            unlike = np.argsort(vectors[: len(index)] @ query)[: len(index) // 5]
+            _, true = brute_force(query[None], ids[unlike], vectors[unlike], k)
+            found.append(len(set(true[0]) & set(index.search(query[None], k, np.sort(ids[unlike]))[1][0])) / k)
+        return float(np.mean(found))
+
+    assert recall() == 1
+    index.add(ids[5000:], vectors[5000:])  # and what it remembers of the lists follows
+    assert recall() == 1
+    monkeypatch.setattr(kind, "_left_out_nearby", ApproximateIndex._left_out_nearby)
+    assert recall() < 0.6
+
+
+def test_short_codes_are_looked_for_in_every_list_under_such_a_filter(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(base, "EXACT_ROWS", 0)
+    vectors, queries = clustered(1, 6000), clustered(2, 10)
+    index = IvfPqIndex.make(24, vectors[::2], 6000, lambda some: vectors[some])
+    index.add(np.arange(6000), vectors)
+    for query in queries:
+        unlike = np.sort(np.argsort(vectors @ query)[:1200])
+        index.effort = Effort(12, 12, 64)
+        found = index.search(query[None], 10, unlike)[1]
+        index.effort = Effort(12, index.widest, 64)
+        np.testing.assert_array_equal(found, index.search(query[None], 10, unlike)[1])
 
 
 def test_the_judge_counts_equal_scores_as_found_and_copes_with_few_rows():
