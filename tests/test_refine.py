@@ -74,7 +74,15 @@ class Listener:
 
     def refined(self, moments: Sequence[Moment], *, top: int = 10, **options: object) -> Refined:
         options = {"budget_seconds": 60.0, "clock": lambda: 0.0, **options}
-        return refine(moments, self.embed, self.read_span, self.target, sample_rate=SAMPLE_RATE, top=top, **options)  # type: ignore[arg-type]
+        return refine(
+            moments,
+            self.embed,
+            self.read_span,
+            lambda rows: rows @ self.target,
+            sample_rate=SAMPLE_RATE,
+            top=top,
+            **options,  # type: ignore[arg-type]
+        )
 
 
 def span(moment: Moment) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The walk of a query in one place: terms -> vector -> candidates -> [re-embedding] -> moments -> hits.
+"""The walk of a query in one place: terms -> aim -> candidates -> [re-embedding] -> moments -> hits.
 
 What an instruction means is decided here. Stored document vectors do not know it, so it must reach the audio side:
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from audiosearch.errors import LibraryEmpty, LibraryError
 from audiosearch.query import fusion
+from audiosearch.query.aim import SAMPLE, Aim
 from audiosearch.query.candidates import DEPTH, find_candidates
 from audiosearch.query.choice import NOTHING_INGESTED, choose_space, left_out_of_aspect
 from audiosearch.query.confidence import TEXT_QUERY
@@ -32,7 +33,7 @@ from audiosearch.query.moments import Moment, ScoredChunk, by_file, find_moments
 from audiosearch.query.refine import refine
 from audiosearch.query.request import Query
 from audiosearch.query.rerank import rerank
-from audiosearch.query.terms import Part, ReadSpan, Referred, query_vector, read_parts
+from audiosearch.query.terms import Part, ReadSpan, Referred, aim_of, read_parts
 from audiosearch.types import Answer, Candidate, Explanation, Hit, ModelDescription, Samples, Space, Vectors
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class _Asked:
     allowed: int | None = None
     reread: int = 0
     not_reread: int = 0
-    vector: NDArray[np.float32] | None = None  # that the scores are inner products with
+    aim: Aim | None = None  # that the scores are by
     heard: Vectors | None = None  # what was heard again under the instruction
     named: dict[int, TextMatch] = field(default_factory=dict)  # files called like the query, by recording
     only_named: list[int] = field(default_factory=list)  # recordings that are not here for their sound
@@ -132,17 +133,17 @@ def answer(query: Query, sources: Sources) -> Answer:
     with asked.timed("read the examples"):
         parts = read_parts(query, asked.embedder, asked.read_span, partial(_refer, asked), asked.notes)
     if query.instruction is None or space.spec.is_aspect:
-        chunks = stored = _candidates(asked, _vector(asked, parts, query.instruction))
+        chunks = stored = _candidates(asked, _aim(asked, parts, query.instruction))
         route = "aspect-space" if query.instruction is not None else None
     else:
         # The default space knows nothing of the instruction: it only proposes, by the same query without it.
-        stored = _candidates(asked, _vector(asked, parts, None))
+        stored = _candidates(asked, _aim(asked, parts, None))
         if query.learn is not None:
             asked.notes.append("labels decide which candidates are heard again, not how they are judged then")
         chunks, route = _heard_again(asked, parts, stored), "re-embedded"
     moments, reasons = _with_reasons(asked, asked.moments(chunks))
     if query.refine:
-        moments, reasons = _with_reasons(asked, _refined(asked, parts, moments))
+        moments, reasons = _with_reasons(asked, _refined(asked, moments))
     moments = moments[: query.k]
     with asked.timed("judge the scores"):
         judged = _judged(asked, moments)
@@ -168,13 +169,13 @@ def _refer(asked: _Asked, term: HitRef) -> Referred:
     return asked.sources.refer(term, asked.space)
 
 
-def _vector(asked: _Asked, parts: Sequence[Part], instruction: str | None) -> NDArray[np.float32]:
+def _aim(asked: _Asked, parts: Sequence[Part], instruction: str | None) -> Aim:
     with asked.timed("embed the query"):
-        asked.vector = query_vector(parts, asked.embedder, instruction)
-    return asked.vector
+        asked.aim = aim_of(parts, asked.embedder, instruction)
+    return asked.aim
 
 
-def _candidates(asked: _Asked, vector: NDArray[np.float32]) -> list[ScoredChunk]:
+def _candidates(asked: _Asked, aim: Aim) -> list[ScoredChunk]:
     """The chunks nearest to the query in its space, of those that the filter leaves."""
     query, sources, space = asked.query, asked.sources, asked.space
     store, index = sources.store, sources.index(space)
@@ -189,8 +190,11 @@ def _candidates(asked: _Asked, vector: NDArray[np.float32]) -> list[ScoredChunk]
             places = partial(sources.allowed.places, query.conditions)
             asked.allowed = len(allowed)
         if query.learn is not None:
-            vector = asked.vector = _learned(asked, vector)
-        find = partial(find_candidates, store, index, vector, places=places)
+            aim = replace(aim, wanted=_learned(asked, aim.wanted))
+        if aim.leaves_out:
+            aim = aim.among(store.some_vectors(space.id, SAMPLE))
+        asked.aim = aim
+        find = partial(find_candidates, store, index, aim, places=places)
         found = find(enough=asked.enough, at_least=max(DEPTH, query.k, _limit(asked)), allowed=allowed)
         if asked.names_count:
             with asked.timed("names"):
@@ -259,7 +263,7 @@ def _heard_again(asked: _Asked, parts: Sequence[Part], proposed: list[ScoredChun
     seconds = asked.sources.rerank_seconds if query.budget_seconds is None else query.budget_seconds
     if asked.enough(proposed[:limit]):  # else weaker ones fill the answer up, never judged
         proposed = proposed[:limit]
-    target = _vector(asked, parts, instruction)
+    target = _aim(asked, parts, instruction).vector
     with asked.timed("hear again"):
         done = rerank(
             proposed,
@@ -283,18 +287,18 @@ def _heard_again(asked: _Asked, parts: Sequence[Part], proposed: list[ScoredChun
     return list(done.chunks)
 
 
-def _refined(asked: _Asked, parts: Sequence[Part], moments: Sequence[Moment]) -> list[Moment]:
+def _refined(asked: _Asked, moments: Sequence[Moment]) -> list[Moment]:
     """The moments with the ends that their sound has, as far as time goes."""
     query, instruction = asked.query, asked.query.instruction
     seconds = asked.sources.rerank_seconds if query.budget_seconds is None else query.budget_seconds
-    target = _vector(asked, parts, instruction)
+    assert asked.aim is not None
     task = {"task": "document"} if instruction is None else {"instruction": instruction, "task": "query"}
     with asked.timed("refine"):
         done = refine(
             moments,
             lambda sounds: asked.embedder.embed_audio(sounds, **task),  # type: ignore[arg-type]
             asked.read_span,
-            target,
+            asked.aim.scores,
             sample_rate=asked.embedder.sample_rate,
             top=max(query.k, LEAST_REFINED),
             budget_seconds=seconds,
@@ -314,14 +318,15 @@ def _judged(asked: _Asked, moments: Sequence[Moment]) -> Judged | None:
     query = asked.query
     needed = query.min_confidence is not None
     background = asked.sources.background(asked.space, asked.embedder, query.kind, needed) if moments else None
-    if background is None or asked.vector is None:
+    if background is None or asked.aim is None:
         return None
     kind = query.kind
     if asked.heard is not None:
-        if kind != TEXT_QUERY or not len(asked.heard):  # impostors of other kinds would have to be heard again too
+        # Impostors of other kinds would have to be heard again too.
+        if kind != TEXT_QUERY or asked.aim.leaves_out or not len(asked.heard):
             return None
         background = background.over(asked.heard)
-    return background.judge(asked.vector, [moment.peak.score for moment in moments], kind)
+    return background.judge(asked.aim.wanted, [moment.peak.score for moment in moments], kind)
 
 
 def _confident(asked: _Asked, hits: tuple[Hit, ...], moments: Sequence[Moment]) -> tuple[tuple[Hit, ...], list[Moment]]:

@@ -66,7 +66,7 @@ def refine(
     moments: Sequence[Moment],
     embed: Callable[[list[Samples]], Vectors],
     read_span: ReadSpan,
-    target: NDArray[np.float32],
+    score: Callable[[Vectors], NDArray[np.float32]],
     *,
     sample_rate: int,
     top: int,
@@ -78,8 +78,8 @@ def refine(
     """`moments` (best first), of which the first `top` have new spans and ranks as far as `budget_seconds` go. Sounds
     in one moment that are up to `merge_gap_seconds` apart stay one.
 
-    `target` [dim] is a unit vector; `embed` maps n sounds at `sample_rate` (Hz) to unit rows [n, dim], as the chunks
-    were embedded. At least one moment is tried unless the budget is 0. Errors of `embed` pass through; a moment of
+    `embed` maps n sounds at `sample_rate` (Hz) to unit rows [n, dim], as the chunks were embedded, and `score` these to
+    scores [n]. At least one moment is tried unless the budget is 0. Errors of `embed` pass through; a moment of
     which no file can be read is counted and stays as it is, and so do the rest from when it is `cancelled`.
     """
     started = clock()
@@ -93,7 +93,7 @@ def refine(
         if cancelled() or (position and before - started + slowest > budget_seconds):
             break
         position += 1
-        sounds = _refined(moment, embed, read_span, target, sample_rate, merge_gap_seconds)
+        sounds = _refined(moment, embed, read_span, score, sample_rate, merge_gap_seconds)
         slowest = max(slowest, clock() - before)
         unreadable += not sounds
         refined += bool(sounds)
@@ -138,7 +138,7 @@ def _refined(
     moment: Moment,
     embed: Callable[[list[Samples]], Vectors],
     read_span: ReadSpan,
-    target: NDArray[np.float32],
+    score: Callable[[Vectors], NDArray[np.float32]],
     sample_rate: int,
     merge_gap_seconds: float,
 ) -> list[Moment]:
@@ -151,7 +151,7 @@ def _refined(
     if heard is None:
         return []
     windows, sounds, last = heard
-    scores = _scores(sounds, embed, target)
+    scores = _scores(sounds, embed, score)
     if scores is None:
         return []
     starts = np.arange(outer[0], stretches[0][1] if is_long else last, GRID_SECONDS)
@@ -202,16 +202,17 @@ def _hear(
 
 
 def _scores(
-    sounds: Sequence[Samples], embed: Callable[[list[Samples]], Vectors], target: NDArray[np.float32]
+    sounds: Sequence[Samples],
+    embed: Callable[[list[Samples]], Vectors],
+    score: Callable[[Vectors], NDArray[np.float32]],
 ) -> Floats | None:
     """Of each window (n,); of digital silence, which has no vector, the lowest, but not above 0; None if all is."""
     audible = np.array([bool(np.any(each)) for each in sounds])
     if not audible.any():
         return None
     scores = np.empty(len(sounds))
-    scores[audible] = (
-        np.asarray(embed([each for each, is_audible in zip(sounds, audible, strict=True) if is_audible])) @ target
-    )
+    heard = [each for each, is_audible in zip(sounds, audible, strict=True) if is_audible]
+    scores[audible] = score(np.asarray(embed(heard)))
     scores[~audible] = min(0.0, scores[audible].min())
     return scores
 

@@ -88,8 +88,9 @@ class Query:
 
     @property
     def kind(self) -> Kind:
-        """What the query is made of; scores of different kinds are not on one scale."""
-        terms = self.expression.terms if self.expression else ()
+        """What it asks for is made of; scores of different kinds are not on one scale. What is left out has no part in
+        it: scores stay on the scale of what is wanted (`aim`)."""
+        terms = [term for term in self.expression.terms if term.weight > 0] if self.expression else []
         if self.audio is not None:
             return JOINT_QUERY if terms else AUDIO_QUERY
         weights = [term.weight if len(terms) > 1 else 1.0 for term in terms]

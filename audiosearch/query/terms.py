@@ -1,6 +1,6 @@
-"""The terms of a query to one vector: what each sounds like or says, then arithmetic on their embeddings.
+"""The terms of a query to what it aims at: what each says or sounds like, embedded.
 
-    "rain on a roof" + 2*ref.wav@12.5-18 - "music"   ->   E(rain) + 2 E(ref) - E(music), scaled to length 1
+    "rain on a roof" + 2*ref.wav@12.5-18 - "music"   ->   E(rain) + 2 E(ref), and E(music) to leave out
 
 A text is encoded as a plain document: under an instruction it is the answer to it. A sound is encoded under the
 instruction, like the sounds that it is compared with.
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosearch.errors import AudioSearchError, UsageError
+from audiosearch.query.aim import Aim
 from audiosearch.query.grammar import HitRef, Sound, Text
 from audiosearch.query.request import Query
 from audiosearch.types import Samples
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from audiosearch.store.store import Store
 
 ReadSpan = Callable[[str, float, "float | None"], Samples]  # at the model's rate
-_CANCELLED = 1e-3  # a sum of unit vectors this short points nowhere in particular
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +77,13 @@ def read_parts(
     return parts
 
 
-def query_vector(
-    parts: Sequence[Part], embedder: AudioTextEmbedder, instruction: str | None = None
-) -> NDArray[np.float32]:
-    """The unit vector [dim] of the sum of `parts`, their sound taken under `instruction`.
+def aim_of(parts: Sequence[Part], embedder: AudioTextEmbedder, instruction: str | None = None) -> Aim:
+    """What `parts` aim at, their sound taken under `instruction`.
 
     Raises UsageError if they cancel each other out.
     """
     rows = _rows(parts, embedder, instruction)
-    if len(parts) == 1 and parts[0].weight > 0:
-        return rows[0]
-    weights = np.array([part.weight for part in parts], np.float64)
-    total = weights @ rows.astype(np.float64)
-    length = float(np.linalg.norm(total))
-    if length < _CANCELLED * np.abs(weights).sum():
-        raise UsageError("the terms of the query cancel each other out: nothing is left to search for")
-    return (total / length).astype(np.float32)
+    return Aim.of(rows, np.array([part.weight for part in parts], np.float64))
 
 
 def stored_vector(
