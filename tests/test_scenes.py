@@ -503,6 +503,18 @@ def test_what_a_stage_does_not_hear_is_in_no_scene(pack):
     assert heard(("theirs", "fold 4")) == set(range(15)) - {DOG_LONG, FLUTE, LEFT_2, RAIN}
 
 
+def test_every_stage_draws_scenes_of_its_own(pack):
+    """With the draws of the stage before it, a stage of a few hundred steps hears little that is new."""
+    recipe, prompts = ScratchRecipe(mix=MixRecipe(crop_seconds={3.0: 1.0})), StandInPrompts()
+
+    def mels(stage: int) -> list[bytes]:
+        batch = MixedBatches(pack, BOOK, prompts, recipe, {}, size=16, seed=1, stage=stage)[3]
+        return [item.mel.tobytes() for side in batch.sides.values() for item in side if item.mel is not None]
+
+    assert mels(0) == mels(0)
+    assert not set(mels(0)) & set(mels(1))
+
+
 def test_alike_and_different_clips(pack):
     draw = ClipDraw(pack.rows, 0.0)
     for rng in rngs(50):

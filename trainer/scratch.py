@@ -172,6 +172,7 @@ class ScratchSetup:
             made.text_row,
             size=stage.batch_size,
             seed=seed,
+            stage=number,
             without=stage.without,
             rank=rank,
             world_size=world_size,

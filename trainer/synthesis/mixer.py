@@ -1,5 +1,5 @@
-"""Batches of scenes with words for them. Batch k is a pure function of (seed, k): a resumed run sees the same data,
-whatever ran before it.
+"""Batches of scenes with words for them. Batch k of a stage is a pure function of (seed, stage, k): a resumed run sees
+the same data, whatever ran before it, and no stage hears again what another one drew.
 
     step ──plan──> groups of slots ──those of this process──> scenes, words ──> PairBatch
 """
@@ -32,8 +32,8 @@ _KEYS = ("query", "document", *LABEL_KEYS, "document_label", "text_row", "scene"
 
 
 class MixedBatches:
-    """`text_row`: the row of each text that the teacher knows. `size`: pairs of a batch over all processes. `without`:
-    collections and folds that are not heard; their labels stay in the bank, as words."""
+    """`text_row`: the row of each text that the teacher knows. `size`: pairs of a batch over all processes. `stage`: its
+    number. `without`: collections and folds that are not heard; their labels stay in the bank, as words."""
 
     def __init__(
         self,
@@ -45,11 +45,13 @@ class MixedBatches:
         *,
         size: int,
         seed: int,
+        stage: int = 0,
         without: Sequence[str] = (),
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.prompts, self.mix, self.text_row, self.seed, self.size = prompts, recipe.mix, text_row, seed, size
+        self.prompts, self.mix, self.text_row, self.size = prompts, recipe.mix, text_row, size
+        self.seed = (seed, 1, stage)
         self.mine = range(size)[share(size, rank, world_size)]
         self.sizes = SIZES | {"squares": SLOTS * min(SQUARES, max(1, size // (2 * SLOTS)))}
         low, high = self.mix.level_gap_db
@@ -67,13 +69,13 @@ class MixedBatches:
             places = range(first, first + self.sizes[kind])
             first = places.stop
             if places.stop > self.mine.start and places.start < self.mine.stop:
-                made = self._make(kind, np.random.default_rng((self.seed, 1, step, group)), seconds)
+                made = self._make(kind, np.random.default_rng((*self.seed, step, group)), seconds)
                 slots += [(at, group, slot) for at, slot in zip(places, made, strict=True) if at in self.mine]
         return self._batch(step, slots)
 
     def plan(self, step: int) -> tuple[float, list[str]]:
         """Of one batch, the length of its crops in seconds, and the kinds of its groups in their order."""
-        rng, mix = np.random.default_rng((self.seed, 1, step)), self.mix
+        rng, mix = np.random.default_rng((*self.seed, step)), self.mix
         seconds, shares = list(mix.crop_seconds), np.array(list(mix.crop_seconds.values()))
         length = float(rng.choice(seconds, p=shares / shares.sum()))
 
