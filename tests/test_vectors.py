@@ -52,6 +52,16 @@ def test_appended_rows_are_read_in_any_order(tmp_path_factory: pytest.TempPathFa
         np.testing.assert_allclose(shards.read(places[:, 0], places[:, 1]), vectors[order], atol=1e-3)
 
 
+def test_rows_far_apart_twice_and_side_by_side(tmp_path: Path):
+    shards, vectors = Shards(tmp_path / "space", 4_000), unit(1, 30, 4_000)  # 8 kB a row: some are read over a gap
+    for shard in (1, 2, 3):
+        shards.append(shard, 0, to_bytes(vectors[10 * shard - 10 : 10 * shard]))
+    places = np.array([(3, 9), (1, 0), (1, 8), (1, 9), (2, 4), (1, 4), (2, 2), (1, 9), (2, 3), (1, 0), (3, 7), (1, 5)])
+    wanted = vectors[10 * places[:, 0] - 10 + places[:, 1]]
+    np.testing.assert_allclose(shards.read(places[:, 0], places[:, 1]), wanted, atol=1e-3)
+    assert shards.read(np.empty(0, np.int64), np.empty(0, np.int64)).shape == (0, 4_000)
+
+
 def test_cutting(tmp_path: Path):
     shards = Shards(tmp_path / "space", 8)
     for shard in (1, 2, 3):

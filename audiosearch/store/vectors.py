@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 
 import google_crc32c
@@ -151,26 +152,29 @@ class Shards:
         Raises:
             LibraryError: a shard is missing, too short, or cannot be read.
         """
-        stored = np.empty((len(rows), self.dim), _ROW_TYPE)
-        for shard in np.unique(shards):
-            here = np.flatnonzero(shards == shard)
-            stored[here] = self._rows(int(shard), rows[here])
-        vectors = stored.astype(np.float32)
+        order = np.lexsort((rows, shards))
+        shards, rows = shards[order], rows[order]
+        found = np.empty((len(rows), self.dim), _ROW_TYPE)
+        starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()
+        for start, end in pairwise([*starts, len(rows)]):
+            self._read_rows(int(shards[start]), rows[start:end], found[start:end])
+        vectors = np.empty(found.shape, np.float32)
+        vectors[order] = found
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
-    def _rows(self, shard: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Stored rows [n, dim]. Read, not mapped: a share that goes away under a map kills the process."""
-        path, width = self.path(shard), row_bytes(self.dim)
-        wanted, back = np.unique(rows, return_inverse=True)
-        breaks = np.flatnonzero(np.diff(wanted) * width > _GAP_BYTES) + 1
-        found = np.empty((len(wanted), self.dim), _ROW_TYPE)
-        view, numbers = found.reshape(-1).view(np.uint8).data, wanted.tolist()
+    def _read_rows(self, shard: int, rows: NDArray[np.int64], found: NDArray[np.float16]) -> None:
+        """Put stored rows, ascending, into `found` [n, dim]. Read, not mapped: a share that goes away under a map kills
+        the process."""
+        path, width, steps = self.path(shard), row_bytes(self.dim), np.diff(rows)
+        breaks = (np.flatnonzero(steps * width > _GAP_BYTES) + 1).tolist()
+        uneven = [0, *np.cumsum(steps != 1).tolist()]  # up to each row, how many are not the next of the one before
+        view, numbers = found.reshape(-1).view(np.uint8).data, rows.tolist()
         try:
             with path.open("rb", buffering=0) as file:
-                for begin, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(wanted)], strict=True):
+                for begin, end in pairwise([0, *breaks, len(numbers)]):
                     first, last = numbers[begin], numbers[end - 1]
-                    whole = last - first + 1 == end - begin  # no gaps: it can be read to where it goes
+                    whole = uneven[begin] == uneven[end - 1]  # it can be read to where it goes
                     size = (last - first + 1) * width
                     block = view[begin * width : end * width] if whole else memoryview(bytearray(size))
                     if _read_into(file, first * width, block) < size:
@@ -178,10 +182,9 @@ class Shards:
                         raise LibraryError(f"{path} has {present} of {last + 1} committed rows; {_DAMAGED}")
                     if not whole:
                         rows_there = np.frombuffer(block, _ROW_TYPE).reshape(-1, self.dim)
-                        found[begin:end] = rows_there[wanted[begin:end] - first]
+                        found[begin:end] = rows_there[rows[begin:end] - first]
         except OSError as error:
             raise LibraryError(f"{path} cannot be read ({error.strerror}); {_DAMAGED}") from error
-        return found[back]
 
 
 def _read_into(file: FileIO, start: int, block: memoryview) -> int:

@@ -32,8 +32,8 @@ _KEYS = ("query", "document", *LABEL_KEYS, "document_label", "text_row", "scene"
 
 
 class MixedBatches:
-    """`text_row`: the row of each text that the teacher knows. `size`: pairs of a batch over all processes. `stage`: its
-    number. `without`: collections and folds that are not heard; their labels stay in the bank, as words."""
+    """`text_row`: the row of each text that the teacher knows. `size`: pairs of a batch over all processes. `stage`:
+    the stage's number. `without`: collections and folds that are not heard; their labels stay in the bank, as words."""
 
     def __init__(
         self,
