@@ -27,14 +27,14 @@ Square = list[list[Scene]]
 Meanings = tuple[Sequence[str], Sequence[str]]  # of its rows, of its columns
 SLOTS = 4  # of one square
 # How often each kind of square is tried first.
-_SHARES = {"layered": 0.35, "presence": 0.3, "topics": 0.05, "voices": 0.2, "ordered": 0.05, "loudness": 0.05}
+_SHARES = {"layered": 0.35, "presence": 0.36, "topics": 0.03, "voices": 0.2, "ordered": 0.03, "loudness": 0.03}
 _NAMES = {
     "layered": ("main", "background"),
     "voices": ("word", "voice"),
     "ordered": ("first", "last"),
     "loudness": ("main", "loudness"),
 }
-_FIRST_PAIRS = 0.6  # more often than the others: the first two of `ClipDraw.presences`, which are asked for most
+_FIRST_PAIRS = 0.75  # more often than the others: the first two of `ClipDraw.presences`, which are asked for most
 _TRIES = 3
 
 
