@@ -7,11 +7,12 @@ them off when it opens. Rows are unit vectors; fp16 rounding is undone to first 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -54,6 +55,16 @@ def to_bytes(vectors: Vectors | Sequence[NDArray[np.floating]]) -> bytes:
             raise ValueError(f"vector {first + wrong[0]} of {len(vectors)} has length {lengths[wrong[0]]}, not 1")
         stored.append(rows.astype(_ROW_TYPE))
     return b"".join(rows.data for rows in stored)
+
+
+class _Run(NamedTuple):
+    """Wanted rows [begin, end) of a shard, `first` to `last`, read in one go; whole if no other row is among them."""
+
+    begin: int
+    end: int
+    first: int
+    last: int
+    is_whole: bool
 
 
 class Shards:
@@ -155,34 +166,41 @@ class Shards:
         order = np.lexsort((rows, shards))
         shards, rows = shards[order], rows[order]
         found = np.empty((len(rows), self.dim), _ROW_TYPE)
-        starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()
-        for start, end in pairwise([*starts, len(rows)]):
-            self._read_rows(int(shards[start]), rows[start:end], found[start:end])
+        # Planned for all shards at once: each has a few of a query's rows, and planning them one by one costs more than
+        # reading them.
+        steps = np.diff(rows, prepend=rows[:1])
+        far = steps * row_bytes(self.dim) > _GAP_BYTES
+        begins = np.flatnonzero(far | (np.diff(shards, prepend=-1) != 0)).tolist()
+        uneven = np.cumsum(steps != 1).tolist()
+        numbers, of_shard = rows.tolist(), shards.tolist()
+        runs = (
+            _Run(begin, end, numbers[begin], numbers[end - 1], uneven[begin] == uneven[end - 1])
+            for begin, end in pairwise([*begins, len(rows)])
+        )
+        for shard, its_runs in groupby(runs, key=lambda run: of_shard[run.begin]):
+            self._read_runs(shard, its_runs, rows, found)
         vectors = np.empty(found.shape, np.float32)
         vectors[order] = found
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
-    def _read_rows(self, shard: int, rows: NDArray[np.int64], found: NDArray[np.float16]) -> None:
-        """Put stored rows, ascending, into `found` [n, dim]. Read, not mapped: a share that goes away under a map kills
-        the process."""
-        path, width, steps = self.path(shard), row_bytes(self.dim), np.diff(rows)
-        breaks = (np.flatnonzero(steps * width > _GAP_BYTES) + 1).tolist()
-        uneven = [0, *np.cumsum(steps != 1).tolist()]  # up to each row, how many are not the next of the one before
-        view, numbers = found.reshape(-1).view(np.uint8).data, rows.tolist()
+    def _read_runs(self, shard: int, runs: Iterable[_Run], rows: NDArray[np.int64], found: NDArray[np.float16]) -> None:
+        """Put stored rows into `found` [n, dim]. Read, not mapped: a share that goes away under a map kills the
+        process."""
+        path, width = self.path(shard), row_bytes(self.dim)
+        view = found.reshape(-1).view(np.uint8).data
         try:
             with path.open("rb", buffering=0) as file:
-                for begin, end in pairwise([0, *breaks, len(numbers)]):
-                    first, last = numbers[begin], numbers[end - 1]
-                    whole = uneven[begin] == uneven[end - 1]  # it can be read to where it goes
-                    size = (last - first + 1) * width
-                    block = view[begin * width : end * width] if whole else memoryview(bytearray(size))
-                    if _read_into(file, first * width, block) < size:
+                for run in runs:
+                    size = (run.last - run.first + 1) * width
+                    # Without gaps it can be read to where it goes.
+                    block = view[run.begin * width : run.end * width] if run.is_whole else memoryview(bytearray(size))
+                    if _read_into(file, run.first * width, block) < size:
                         present = path.stat().st_size // width
-                        raise LibraryError(f"{path} has {present} of {last + 1} committed rows; {_DAMAGED}")
-                    if not whole:
+                        raise LibraryError(f"{path} has {present} of {run.last + 1} committed rows; {_DAMAGED}")
+                    if not run.is_whole:
                         rows_there = np.frombuffer(block, _ROW_TYPE).reshape(-1, self.dim)
-                        found[begin:end] = rows_there[rows[begin:end] - first]
+                        found[run.begin : run.end] = rows_there[rows[run.begin : run.end] - run.first]
         except OSError as error:
             raise LibraryError(f"{path} cannot be read ({error.strerror}); {_DAMAGED}") from error
 
