@@ -111,7 +111,7 @@ class Heard:
             moments,
             self.embed,
             self.read_span,
-            target,
+            lambda vectors: vectors @ target,
             sample_rate=SAMPLE_RATE,
             top=top,
             budget_seconds=float("inf"),
