@@ -74,11 +74,11 @@ SEARCHES = (
     Search("A moment in a long recording", "scenes/evening walk.flac", "a thunderstorm"),
     Search("An example sound: a dog that is in no file", "animals/dog.wav", audio="examples/another dog.wav"),
     Search("A span of a recording as the example", "signals/siren.wav", audio="sounds/scenes/evening walk.flac@37-44"),
-    Search("Words alone", "home/footsteps.wav", "footsteps"),
+    Search("Words alone", "home/footsteps.wav", "someone walking"),
     Search(
         "The same words under an instruction",
         "scenes/waves with footsteps behind.wav",
-        "footsteps",
+        "someone walking",
         instruct="what is in the background?",
     ),
 )

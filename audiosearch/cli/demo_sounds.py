@@ -412,7 +412,7 @@ def rain_and_bells(rng: Rng) -> Signal:
 
 def waves_and_steps(rng: Rng) -> Signal:
     """Breakers in front, somebody's steps behind them."""
-    return level(sea_waves(rng, 10.0)) + 0.5 * level(footsteps(rng, 10.0))
+    return level(sea_waves(rng, 10.0)) + 0.9 * level(footsteps(rng, 10.0))
 
 
 def dog_and_engine(rng: Rng) -> Signal:
