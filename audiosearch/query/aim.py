@@ -8,11 +8,13 @@ sound for being unlike it beyond not having it, and a strong enough wanted sound
 evidence that levels off. For inner products z with each term, in deviations above their median over the library, and
 weights w:
 
-    log p(wanted) + STRENGTH * sum of w log p(not unwanted),  p = 1 / (1 + exp(-SHARPNESS (z - SURE)))
+    - soft(SURE_WANTED - z, SHARP_WANTED) - STRENGTH * sum of w soft(z - SURE_UNWANTED, SHARP_UNWANTED),
+    soft(x, s) = log(1 + exp(s x)) / s
 
-The deviation is that of the lower half, which has neither what is wanted nor what is not, however small the library.
-The outcome is told as the score of `wanted` that would be worth as much if nothing were left out. The constants were
-chosen on mixtures of `train` clips (`benchmarks/exclusion.py --tune`; docs/log.md, 2026-11-23).
+Each is the logarithm of a logistic probability, that the wanted is there and that the unwanted is not. The deviation is
+that of the lower half, which has neither, however small the library. The outcome is told as the score of `wanted` that
+would be worth as much if nothing were left out. The constants were chosen on mixtures of `train` clips
+(`benchmarks/exclusion.py --tune`; docs/log.md, 2026-11-24).
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from audiosearch.errors import UsageError
 from audiosearch.types import Vectors
 
 SAMPLE = 1_000  # vectors of the library that stand for it
-SHARPNESS = 1.5
-SURE_WANTED, SURE_UNWANTED = 3.0, 1.5  # deviations at which something is as likely there as not
-STRENGTH = 2.0  # of a weight of 1
+SURE_WANTED, SURE_UNWANTED = 2.0, 1.25  # deviations at which something is as likely there as not
+SHARP_WANTED, SHARP_UNWANTED = 1.5, 3.0  # how fast it becomes sure around there
+STRENGTH = 5.0  # of a weight of 1
 _LOWER = 0.1587  # of a normal distribution lies further below the median than its standard deviation
 _LEAST_DEVIATION = 1e-3
 _CANCELLED = 1e-3  # a sum of unit vectors this short points nowhere in particular
@@ -100,13 +102,13 @@ class Aim:
         if not self.leaves_out or self.levels is None:
             return _products(rows, self.vector).astype(np.float32)
         (middle, *middles), (deviation, *deviations) = self.levels
-        worth = -_softplus(SURE_WANTED - (_products(rows, self.wanted) - middle) / deviation)
+        worth = -_softplus(SURE_WANTED - (_products(rows, self.wanted) - middle) / deviation, SHARP_WANTED)
         for term, weight, its_middle, its_deviation in zip(
             self.unwanted, self.weights, middles, deviations, strict=True
         ):
             heard = (_products(rows, term) - its_middle) / its_deviation
-            worth -= STRENGTH * weight * (its_deviation / deviation) * _softplus(heard - SURE_UNWANTED)
-        return (middle + deviation * (SURE_WANTED - _inverse_softplus(-worth))).astype(np.float32)
+            worth -= STRENGTH * weight * (its_deviation / deviation) * _softplus(heard - SURE_UNWANTED, SHARP_UNWANTED)
+        return (middle + deviation * (SURE_WANTED - _inverse_softplus(-worth, SHARP_WANTED))).astype(np.float32)
 
 
 def _products(rows: Vectors, vector: NDArray[np.float32]) -> _Floats:
@@ -114,10 +116,10 @@ def _products(rows: Vectors, vector: NDArray[np.float32]) -> _Floats:
     return np.sum(rows.astype(np.float64) * vector.astype(np.float64), axis=1)
 
 
-def _softplus(x: _Floats) -> _Floats:
-    return np.logaddexp(0.0, SHARPNESS * x) / SHARPNESS
+def _softplus(x: _Floats, sharpness: float) -> _Floats:
+    return np.logaddexp(0.0, sharpness * x) / sharpness
 
 
-def _inverse_softplus(y: _Floats) -> _Floats:
-    scaled = SHARPNESS * np.maximum(y, 1e-12)
-    return (scaled + np.log(-np.expm1(-scaled))) / SHARPNESS
+def _inverse_softplus(y: _Floats, sharpness: float) -> _Floats:
+    scaled = sharpness * np.maximum(y, 1e-12)
+    return (scaled + np.log(-np.expm1(-scaled))) / sharpness
