@@ -119,13 +119,14 @@ def scores_of(rows: np.ndarray, terms: list[tuple[float, str]], sample: np.ndarr
     if not leaving_out:
         return rows @ wanted
     middle, low = np.quantile(sample @ wanted, (0.5, 0.1587))
-    evidence = -np.log(1 + np.exp(-1.5 * ((rows @ wanted - middle) / (middle - low) - 3)))
+    evidence = -np.log(1 + np.exp(1.5 * (2 - (rows @ wanted - middle) / (middle - low)))) / 1.5
     for weight, term in leaving_out:
         its_middle, its_low = np.quantile(sample @ term, (0.5, 0.1587))
-        heard = 1.5 * ((rows @ term - its_middle) / (its_middle - its_low) - 1.5)
-        evidence -= 2 * weight * (its_middle - its_low) / (middle - low) * np.log(1 + np.exp(heard))
+        heard = (rows @ term - its_middle) / (its_middle - its_low)
+        scale = (its_middle - its_low) / (middle - low)
+        evidence -= 5 * weight * scale * np.log(1 + np.exp(3 * (heard - 1.25))) / 3
     # The score of what is wanted that is the same evidence by itself.
-    return middle + (middle - low) * (3 - np.log(np.exp(-evidence) - 1) / 1.5)
+    return middle + (middle - low) * (2 - np.log(np.exp(-1.5 * evidence) - 1) / 1.5)
 
 
 def judged(terms: list[tuple[float, str]], condition: Any, sample: np.ndarray) -> list[tuple[float, str, float]]:
