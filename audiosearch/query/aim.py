@@ -14,7 +14,7 @@ weights w:
 Each is the logarithm of a logistic probability, that the wanted is there and that the unwanted is not. The deviation is
 that of the lower half, which has neither, however small the library. The outcome is told as the score of `wanted` that
 would be worth as much if nothing were left out. The constants were chosen on mixtures of `train` clips
-(`benchmarks/exclusion.py --tune`; docs/log.md, 2026-11-24).
+(`benchmarks/exclusion.py --tune`), and the strength raised from 4 for those of `valid` (docs/log.md, 2026-11-24).
 """
 
 from __future__ import annotations
