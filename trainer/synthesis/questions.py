@@ -1,6 +1,6 @@
 """The words of questions and of answers that are no description of a sound: data, no logic.
 
-Held-out wordings (benchmarks/) must not come in here, word for word or nearly; tests/test_scenes.py compares.
+Held-out wordings (benchmarks/) must not come in here, word for word or nearly; tests/test_scene_texts.py compares.
 `{x}` stands for a sound that the question names, `{n}` for a kind of sound.
 """
 
