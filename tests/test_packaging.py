@@ -88,6 +88,14 @@ def test_every_package_has_an_init(built: Path):
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
+def test_torch_and_torchaudio_are_pinned_to_one_release():
+    """`2.11.*` also takes torchaudio 2.11.1, which does not load beside torch 2.11.0; there is no torch 2.11.1."""
+    wanted = [Requirement(line) for line in metadata.requires("audiosearch") or ()]
+    pins = {need.name: str(need.specifier) for need in wanted if need.name in ("torch", "torchaudio")}
+    assert pins["torch"] == pins["torchaudio"]
+    assert re.fullmatch(r"==\d+\.\d+\.\d+", pins["torch"])
+
+
 def test_installed_metadata_agrees():
     assert metadata.version("audiosearch") == audiosearch.__version__
     scripts = metadata.entry_points(group="console_scripts", name="audiosearch")
