@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from audiosearch.model.alm2vec import Alm2VecModel
 from audiosearch.model.assembly import ModelInputs
@@ -56,6 +58,25 @@ def precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
         able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if able else None
     return torch.bfloat16 if recipe.precision == "bfloat16" else None
+
+
+class Float32Attention(TorchFunctionMode):
+    """Attention in float32 wherever it is called, with its result in the dtype of the queries.
+
+    For bfloat16 on a CPU: torch 2.11's backward pass of attention is there four times as slow as in float32, and takes
+    back a good part of what faster matrix products gain (docs/training.md).
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        with torch.autocast("cpu", enabled=False):  # which would make it bfloat16 again
+            out = func(*map(_float32, args), **{name: _float32(value) for name, value in (kwargs or {}).items()})
+        return out.to((args[0] if args else kwargs["query"]).dtype)
+
+
+def _float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 class Compute:
@@ -132,7 +153,11 @@ class Compute:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.autocast_dtype is None:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+        stack = contextlib.ExitStack()
+        stack.enter_context(torch.autocast(self.device.type, dtype=self.autocast_dtype))
+        if self.device.type == "cpu":
+            stack.enter_context(Float32Attention())
+        return stack
 
     def _gather(self, rows: Tensor) -> Tensor:
         return rows if self.world_size == 1 else self.accelerator.gather(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
@@ -24,7 +25,21 @@ _PRESENCE_PAIRS = (
     ("music", "vehicle"),
 )
 
+# A voice played so much faster or slower is another; two of one speaker lie at least as far apart.
+_SPEEDS, _APART = (0.75, 1.33), 1.2
+
 Clips = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """Who says a word: a speaker, played at a speed that makes another of them."""
+
+    family: str
+    speed: float
+
+    def __str__(self) -> str:
+        return f"{self.family} at {self.speed:.2f}"
 
 
 class ClipDraw:
@@ -34,8 +49,8 @@ class ClipDraw:
         rows: what is known of the clips, `clips` being places among them.
         clips: the ones to draw from; None: all of them.
 
-    `contents[i]`: what clip i shares with clips of the same sound. `squares`: pairs of words with the voices that say
-    both, as far as families tell voices apart.
+    `contents[i]`: what clip i shares with clips of the same sound. `squares`: pairs of words with the families that
+    say both, which are speakers as far as families tell them apart.
     """
 
     def __init__(self, rows: Sequence[ManifestRow], class_exponent: float, clips: Clips | None = None) -> None:
@@ -67,7 +82,7 @@ class ClipDraw:
         for family, words in sorted(voices.items()):
             for pair in combinations(sorted(words), 2):
                 families[pair].append(family)
-        self.squares = [(pair, known) for pair, known in sorted(families.items()) if len(known) > 1]
+        self.squares = sorted(families.items())
 
     def _put(self, name: str, clips: Clips) -> None:
         self._ends[name] = clips, np.cumsum(self.weights[clips])
@@ -130,11 +145,22 @@ class ClipDraw:
         one, two = rng.choice(len(self.topics), size=2, replace=False)
         return self.topics[int(one)], self.topics[int(two)]
 
-    def square(self, rng: np.random.Generator) -> tuple[tuple[str, str], list[list[int]]] | None:
-        """Two words in two voices: (voices, clips[word][voice]). None if no two voices say the same two words."""
+    def square(self, rng: np.random.Generator) -> tuple[tuple[Voice, Voice], list[list[int]]] | None:
+        """Two words in two voices: (voices, clips[word][voice]). Two speakers, or one whose clips are played at two
+        speeds. None if nobody says two words."""
         if not self.squares:
             return None
         words, families = self.squares[int(rng.integers(len(self.squares)))]
-        one, two = rng.choice(len(families), size=2, replace=False)
-        voices = families[int(one)], families[int(two)]
-        return voices, [[int(rng.choice(self.voices[voice][word])) for voice in voices] for word in words]
+        one, two = (families[int(i)] for i in rng.integers(len(families), size=2))
+        speeds = _two_speeds(rng) if one == two or rng.random() < 0.5 else (1.0, 1.0)
+        voices = Voice(one, speeds[0]), Voice(two, speeds[1])
+        return voices, [[int(rng.choice(self.voices[voice.family][word])) for voice in voices] for word in words]
+
+
+def _two_speeds(rng: np.random.Generator) -> tuple[float, float]:
+    """In either order, at least `_APART` from each other on a scale of ratios; each as often fast as slow."""
+    low, high = np.log(_SPEEDS)
+    slow = rng.uniform(low, high - np.log(_APART))
+    fast = rng.uniform(slow + np.log(_APART), high)
+    first, second = (float(round(np.exp(speed), 2)) for speed in ((slow, fast) if rng.random() < 0.5 else (fast, slow)))
+    return first, second

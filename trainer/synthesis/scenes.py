@@ -22,6 +22,7 @@ from audiosearch.features import HOP_LENGTH, SAMPLE_RATE, TOP_DB
 from audiosearch.trainer.batch import Decibels
 from audiosearch.trainer.pack import DB_HIGH, DB_LOW, FeaturePack
 from audiosearch.trainer.synthesis.facts import SceneFacts
+from audiosearch.trainer.synthesis.speed import played
 
 Power = NDArray[np.float32]  # (frames, 64)
 
@@ -132,10 +133,18 @@ class SceneMaker:
     # -- scenes ------------------------------------------------------------------------------------------------------
 
     def single(
-        self, rng: np.random.Generator, clip: int, frames: int, *, loudness: str = "", keep_short: bool = False
+        self,
+        rng: np.random.Generator,
+        clip: int,
+        frames: int,
+        *,
+        loudness: str = "",
+        keep_short: bool = False,
+        speed: float = 1.0,
     ) -> Scene:
-        """One clip; `loudness` "loud" or "quiet" makes it so. A short one is looped or padded unless it may stay."""
-        part = self._part(rng, clip, frames)
+        """One clip; `loudness` "loud" or "quiet" makes it so. A short one is looped or padded unless it may stay.
+        `speed`: how fast it is played, pitch and formants with it."""
+        part = self._part(rng, clip, frames, speed)
         once = True
         if len(part.power) == frames or keep_short:
             power, start = part.power, 0
@@ -215,18 +224,18 @@ class SceneMaker:
         first, last = int(self.pack.offsets[take]), int(self.pack.offsets[take + 1])
         return np.take(_LOOKUP, self.pack.mel[first + start : last if stop is None else min(last, first + stop)])
 
-    def _part(self, rng: np.random.Generator, clip: int, frames: int) -> _Part:
-        """At most `frames` of one take of a clip, coloured."""
+    def _part(self, rng: np.random.Generator, clip: int, frames: int, speed: float = 1.0) -> _Part:
+        """At most `frames` of one take of a clip, played at `speed`, coloured."""
         take = self.pack.variant(clip, rng)
         total, first = int(self.lengths[take]), int(self.pack.offsets[take])
-        start = 0
-        if total > frames:
-            starts = rng.integers(0, total - frames + 1, size=3)
+        start, wanted = 0, max(1, int(frames * speed))
+        if total > wanted:
+            starts = rng.integers(0, total - wanted + 1, size=3)
             # A random window of a sparse clip is mostly pause: take the liveliest of three, or the first at times.
-            means = [self.pack.mel[first + s : first + s + frames : 4].mean() for s in starts]
+            means = [self.pack.mel[first + s : first + s + wanted : 4].mean() for s in starts]
             start = int(starts[int(np.argmax(means)) if rng.random() < 0.7 else 0])
-        power = self._coloured(rng, self._power(take, start, start + frames))
-        return _Part(clip, power, self.pack.facts(take).place, total <= frames)
+        power = self._coloured(rng, played(self._power(take, start, start + wanted), speed)[:frames])
+        return _Part(clip, power, self.pack.facts(take).place, total <= wanted)
 
     def _coloured(self, rng: np.random.Generator, power: Power) -> Power:
         """With a tilt, without the highest or the lowest bins, each with the chance `augment`: no source may betray

@@ -145,7 +145,10 @@ class SquareMaker:
         if drawn is None:
             return None
         voices, clips = drawn
-        square = [[self.maker.single(rng, clip, frames) for clip in row] for row in clips]
+        square = [
+            [self.maker.single(rng, clip, frames, speed=voice.speed) for clip, voice in zip(row, voices, strict=True)]
+            for row in clips
+        ]
         words = [self.clips.contents[row[0]] for row in clips]
         return square, (words, [f"voice of {voice}" for voice in voices])
 
