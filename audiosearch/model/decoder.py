@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -9,6 +10,10 @@ from torch import Tensor, nn
 from transformers import DynamicCache, Qwen2Config, Qwen2Model
 
 from audiosearch.model.assembly import SharedPrefix
+
+# What Qwen2Model calls keys and values of earlier positions: `cache` in newer releases of transformers 5 (5.24 has it),
+# which drop the old name in 5.40.
+CACHE = "cache" if "cache" in inspect.signature(Qwen2Model.forward).parameters else "past_key_values"
 
 
 class Decoder(nn.Module):
@@ -36,14 +41,14 @@ class Decoder(nn.Module):
         return self.model(
             inputs_embeds=embeddings,
             position_ids=positions.expand(embeddings.shape[0], -1),
-            past_key_values=DynamicCache(prefix.expanded(embeddings.shape[0])) if prefix else None,
             use_cache=prefix is not None,
+            **{CACHE: DynamicCache(prefix.expanded(embeddings.shape[0])) if prefix else None},
         ).last_hidden_state
 
     def prefix(self, ids: Tensor) -> SharedPrefix:
         """Run the prefix `ids` (P,) once and keep its keys and values."""
         cache = DynamicCache()
         positions = torch.arange(len(ids), device=ids.device)[None]
-        self.model(input_ids=ids[None], position_ids=positions, past_key_values=cache, use_cache=True)
+        self.model(input_ids=ids[None], position_ids=positions, use_cache=True, **{CACHE: cache})
         layers: Any = cache.layers  # of a full-attention decoder: keys and values, set by the run
         return SharedPrefix([(layer.keys, layer.values) for layer in layers], len(ids))

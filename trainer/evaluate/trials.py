@@ -25,6 +25,7 @@ from audiosearch.audio import read_span
 from audiosearch.errors import MediaError, UsageError
 from audiosearch.model.alm2vec import Alm2VecModel
 from audiosearch.model.assembly import SharedPrefix
+from audiosearch.model.decoder import CACHE
 from audiosearch.model.pooling import pool_final_eos, unit_rows
 from audiosearch.model.projector import n_audio_tokens
 from audiosearch.model.prompt import PromptEncoder
@@ -145,7 +146,7 @@ class TemplateTrials:
         cache = DynamicCache()
         positions = torch.arange(len(body), device=embeddings.device)[None]
         hidden = self._model.decoder.model(
-            inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True
+            inputs_embeds=embeddings, position_ids=positions, use_cache=True, **{CACHE: cache}
         ).last_hidden_state
         pooled: dict[Ids, Tensor] = {(): hidden[0, -1]}
         longer = [tail for tail in tails if tail]
