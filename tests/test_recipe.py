@@ -140,6 +140,8 @@ def test_values_that_cannot_be_in_a_recipe_from_nothing(written):
         ({"level_gap_db": [3]}, "scratch.mix.level_gap_db must be two numbers"),
         ({"level_gap_db": [6, 3]}, "scratch.mix.level_gap_db must be two numbers"),
         ({"level_gap_db": [-1, 3]}, "scratch.mix.level_gap_db must be two numbers"),
+        ({"speeds": [1.2, 0.8]}, "scratch.mix.speeds must be two numbers"),
+        ({"speeds": [0.1, 1.0]}, "scratch.mix.speeds must be two numbers"),
         ({"mixture": 0.1}, "unknown key scratch.mix.mixture"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scene_helpers import LEFT, RIGHT, make_pack, rngs
+from scene_helpers import DOG, FLUTE, LEFT, RIGHT, make_pack, rngs
 
 from audiosearch.features import SAMPLE_RATE, log_mel
 from audiosearch.trainer.synthesis import signals
@@ -66,6 +66,15 @@ def test_two_voices_of_one_speaker_are_two_speeds():
         assert one.family == two.family == "v1" and str(one) != str(two)
         assert max(one.speed / two.speed, two.speed / one.speed) > 1.18
         assert sorted(row[0] for row in clips) == sorted(row[1] for row in clips) == [LEFT, RIGHT]
+
+
+def test_speeds_are_drawn_for_all_but_music_and_speech():
+    pack = make_pack()
+    maker = SceneMaker(pack, augment=1.0, speeds=(0.8, 1.25))
+    drawn = {clip: {maker._speed(rng, clip) for rng in rngs(200)} for clip in (DOG, FLUTE, RIGHT)}
+    assert drawn[FLUTE] == drawn[RIGHT] == {1.0}
+    assert 0.8 <= min(drawn[DOG]) < 0.85 and 1.2 < max(drawn[DOG]) <= 1.25
+    assert {SceneMaker(pack, augment=1.0)._speed(rng, DOG) for rng in rngs(20)} == {1.0}
 
 
 def test_a_fast_clip_is_shorter_and_higher_in_a_scene():

@@ -158,6 +158,8 @@ class MixRecipe:
     # Lengths of crops in seconds with the share of batches that use each.
     crop_seconds: dict[float, float] = field(default_factory=lambda: {1.5: 0.15, 3.0: 0.2, 4.0: 0.45, 5.0: 0.2})
     augment: float = 0.25  # chance of each augmentation for each clip
+    # One of them plays a clip slower or faster, drawn between the two; music and speech keep their speed.
+    speeds: list[float] = field(default_factory=lambda: [0.8, 1.25])
 
     def check(self, where: str) -> str | None:
         if not self.crop_seconds or any(float(s) <= 0 or float(p) < 0 for s, p in self.crop_seconds.items()):
@@ -174,6 +176,8 @@ class MixRecipe:
             return f"{where}scene_kinds must give at least one kind a share above 0, and none one below"
         if len(self.level_gap_db) != 2 or not 0 <= self.level_gap_db[0] <= self.level_gap_db[1]:
             return f"{where}level_gap_db must be two numbers, the least and the most, from 0 on"
+        if len(self.speeds) != 2 or not 0.5 <= self.speeds[0] <= self.speeds[1] <= 2:
+            return f"{where}speeds must be two numbers, the slowest and the fastest, from 0.5 to 2"
         return None
 
 

@@ -54,9 +54,9 @@ class MixedBatches:
         self.seed = (seed, 1, stage)
         self.mine = range(size)[share(size, rank, world_size)]
         self.sizes = SIZES | {"squares": SLOTS * min(SQUARES, max(1, size // (2 * SLOTS)))}
-        low, high = self.mix.level_gap_db
+        (low, high), (slow, fast) = self.mix.level_gap_db, self.mix.speeds
         heard = np.array([i for i, row in enumerate(pack.rows) if not row.parts & {*without}])
-        maker = SceneMaker(pack, level_gap_db=(low, high), augment=self.mix.augment, clips=heard)
+        maker = SceneMaker(pack, level_gap_db=(low, high), augment=self.mix.augment, speeds=(slow, fast), clips=heard)
         clips, wording = ClipDraw(pack.rows, recipe.class_exponent, heard), Wording(book)
         self.groups = GroupMaker(maker, clips, wording, self.mix)
         self.squares = SquareMaker(maker, clips, wording)

@@ -41,6 +41,8 @@ _TINY = np.float32(1e-12)
 EVENT_DB, EVENT_FRAMES, EVENT_PAUSE = 25.0, (4, 120), 12
 # Several of what these clips hold would not be "the same, three times".
 _UNCOUNTABLE = {"footsteps", "crowd", "clapping", "keyboard typing", "insects", "rustling leaves", "drum loop", "fire"}
+# Played faster, a note would be another note, and a speaker another speaker.
+_KEEP_SPEED = {"music", "speech"}
 _FADE = np.linspace(0, 1, 6, dtype=np.float32)[:, None]
 
 
@@ -87,7 +89,8 @@ class SceneMaker:
 
     Args:
         level_gap_db: how far a background lies below its foreground, drawn evenly between the two.
-        augment: the chance of each change of colour, and of each mask.
+        augment: the chance of each change of colour, of another speed, and of each mask.
+        speeds: the slowest and the fastest that a clip is played, but for music and speech.
         clips: those that may be laid below others or repeated; None: all.
     """
 
@@ -97,9 +100,10 @@ class SceneMaker:
         *,
         level_gap_db: tuple[float, float] = (0.0, 12.0),
         augment: float = 0.25,
+        speeds: tuple[float, float] = (1.0, 1.0),
         clips: NDArray[np.int64] | None = None,
     ) -> None:
-        self.pack, self.level_gap_db, self.augment = pack, level_gap_db, augment
+        self.pack, self.level_gap_db, self.augment, self.speeds = pack, level_gap_db, augment, speeds
         self.clips = np.arange(len(pack)) if clips is None else clips
         # A fixed field of noise; scenes take windows of it, which is far cheaper than drawing it anew.
         self._noise = np.random.default_rng(0).standard_exponential((4_096, 64), dtype=np.float32)
@@ -140,10 +144,10 @@ class SceneMaker:
         *,
         loudness: str = "",
         keep_short: bool = False,
-        speed: float = 1.0,
+        speed: float | None = None,
     ) -> Scene:
         """One clip; `loudness` "loud" or "quiet" makes it so. A short one is looped or padded unless it may stay.
-        `speed`: how fast it is played, pitch and formants with it."""
+        `speed`: how fast it is played, pitch and formants with it; drawn if not given."""
         part = self._part(rng, clip, frames, speed)
         once = True
         if len(part.power) == frames or keep_short:
@@ -224,9 +228,10 @@ class SceneMaker:
         first, last = int(self.pack.offsets[take]), int(self.pack.offsets[take + 1])
         return np.take(_LOOKUP, self.pack.mel[first + start : last if stop is None else min(last, first + stop)])
 
-    def _part(self, rng: np.random.Generator, clip: int, frames: int, speed: float = 1.0) -> _Part:
-        """At most `frames` of one take of a clip, played at `speed`, coloured."""
+    def _part(self, rng: np.random.Generator, clip: int, frames: int, speed: float | None = None) -> _Part:
+        """At most `frames` of one take of a clip, played at `speed` (drawn if not given), coloured."""
         take = self.pack.variant(clip, rng)
+        speed = self._speed(rng, clip) if speed is None else speed
         total, first = int(self.lengths[take]), int(self.pack.offsets[take])
         start, wanted = 0, max(1, int(frames * speed))
         if total > wanted:
@@ -236,6 +241,12 @@ class SceneMaker:
             start = int(starts[int(np.argmax(means)) if rng.random() < 0.7 else 0])
         power = self._coloured(rng, played(self._power(take, start, start + wanted), speed)[:frames])
         return _Part(clip, power, self.pack.facts(take).place, total <= wanted)
+
+    def _speed(self, rng: np.random.Generator, clip: int) -> float:
+        """At times another dog, another engine."""
+        if rng.random() >= self.augment or self.pack.rows[clip].group in _KEEP_SPEED:
+            return 1.0
+        return float(round(np.exp(rng.uniform(*np.log(self.speeds))), 2))
 
     def _coloured(self, rng: np.random.Generator, power: Power) -> Power:
         """With a tilt, without the highest or the lowest bins, each with the chance `augment`: no source may betray
