@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from quality.data import data_folder
+from quality.short_training import cut, trained
 
 from audiosearch.config import wait_passively
 
@@ -32,24 +32,13 @@ FIGURES = ("esc_p1", "esc_map", "paraphrase_p1", "paraphrase_map", "paraphrase_r
 PLAIN = {"text_teacher": 0.0, "label_bank": 0.0}
 
 
-def write_recipe(folder: Path, *, taught: bool, text_steps: int, steps: int) -> Path:
+def recipe_of(*, taught: bool, text_steps: int, steps: int) -> dict[str, Any]:
     """The recipe `mini` with one or two stages."""
-    import yaml
-
-    from audiosearch.trainer.recipe import find_recipe
-
-    path = find_recipe("mini")
-    recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    text, sound = recipe["stages"][:2]
-    sound |= {"steps": steps, "without": [HELD_OUT], "final_learning_rate": 1.0e-5}
-    recipe["scratch"]["phrases"] = str(path.parent / recipe["scratch"]["phrases"])
-    recipe["checkpoint_every_steps"] = 10_000
-    recipe["stages"] = [text | {"steps": text_steps}, sound] if taught else [sound]
+    sound = {"sound": {"steps": steps, "without": [HELD_OUT], "final_learning_rate": 1.0e-5}}
+    recipe = cut({"text": {"steps": text_steps}} | sound if taught else sound, checkpoint_every_steps=10_000)
     if not taught:
         recipe["scratch"] |= PLAIN
-    written = folder / "recipe.yaml"
-    written.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    return written
+    return recipe
 
 
 def judged(model: Path, data: Path, folder: Path) -> dict[str, float]:
@@ -74,20 +63,14 @@ def main() -> int:
     if not (data / "manifest.csv").is_file():
         print(f"skipped: {data} has no manifest.csv: name the folder in AUDIOSEARCH_DATA or --data", file=sys.stderr)
         return 2
-    os.environ["AUDIOSEARCH_DATA"] = str(data)
     wait_passively()
-    from audiosearch.trainer.loop import train
-
     results = {}
     with tempfile.TemporaryDirectory() as place:
         cache = options.cache or Path(place, "cache")
-        cache.mkdir(parents=True, exist_ok=True)
         for arm in ("taught", "plain"):
+            recipe = recipe_of(taught=arm == "taught", text_steps=options.text_steps, steps=options.steps)
             folder = Path(place, arm)
-            folder.mkdir()
-            (folder / "cache").symlink_to(cache.resolve())
-            recipe = write_recipe(folder, taught=arm == "taught", text_steps=options.text_steps, steps=options.steps)
-            results[arm] = judged(train(str(recipe), str(folder)), data, folder)
+            results[arm] = judged(trained(recipe, folder, data, cache), data, folder)
             print(arm, json.dumps({key: round(value, 3) for key, value in results[arm].items()}), flush=True)
     if options.json:
         options.json.write_text(json.dumps(vars(options) | {"results": results}, indent=2, default=str) + "\n")
