@@ -418,14 +418,15 @@ def test_held_out_task_of_a_whole_collection(bench: Any) -> None:
     assert [each.value for each in figures] == [pytest.approx((1 + 1 + 3 / 5) / 3)]  # one figure: all clips are its own
 
 
-def test_the_baseline_does_not_hear_the_collection(bench: Any) -> None:
+def test_the_baseline_hears_what_the_model_heard(bench: Any) -> None:
     clips = [clip(bench, "rain", n, source="new" if n < 3 else "old", split="train") for n in range(6)]
     clips += [clip(bench, "wind", n, source="old", split="train") for n in range(3)]
     clips += [clip(bench, "hail", n, source="old", split="valid") for n in range(3)]
-    rows = np.arange(24.0).reshape(12, 2) ** 2
-    trained = bench.held_out.trained_without("new", clips, rows)
+    clips += [clip(bench, "snow", n, source="old", split="train", licence="CC BY-SA") for n in range(3)]
+    rows = np.arange(30.0).reshape(15, 2) ** 2
+    trained = bench.held_out.trained_on({("", "", "old")}, clips, rows)
     labels = trained.levels[0]
-    assert labels.names == ["rain", "wind"]  # neither `valid` nor the collection's rain
+    assert labels.names == ["rain", "wind"]  # neither `valid`, nor another licence, nor the collection's rain
     assert np.allclose(labels.scale, rows[3:9].std(axis=0), atol=1e-4)
 
 
@@ -434,15 +435,15 @@ def test_a_model_that_heard_the_collection_is_refused(bench: Any, tmp_path: Path
     clips = [clip(bench, "rain", source="new")]
     each = held_out.HeldOut(str(tmp_path), "new")
     with pytest.raises(UsageError, match=r"CREDITS\.csv"):
-        held_out.check(each, clips)
+        held_out.credits_of(each, clips)
     header = "attribution,licence,collection,clips\n"
-    (tmp_path / "CREDITS.csv").write_text(header + "me,CC0,old,3\n", encoding="utf-8")
-    held_out.check(each, clips)
+    (tmp_path / "CREDITS.csv").write_text(header + "me,CC0,old,3\nyou,CC BY,old,1\n", encoding="utf-8")
+    assert held_out.credits_of(each, clips) == {("me", "CC0", "old"), ("you", "CC BY", "old")}
     (tmp_path / "CREDITS.csv").write_text(header + "me,CC0,new,3\n", encoding="utf-8")
     with pytest.raises(UsageError, match="was trained on new"):
-        held_out.check(each, clips)
+        held_out.credits_of(each, clips)
     with pytest.raises(UsageError, match="there are new"):
-        held_out.check(held_out.HeldOut(str(tmp_path), "other"), clips)
+        held_out.credits_of(held_out.HeldOut(str(tmp_path), "other"), clips)
 
 
 def test_list_of_held_out_models(bench: Any, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ class Clip:
     source: str = ""
     seconds: float = 0.0
     fold: str = ""  # of ESC-50
+    attribution: str = ""
+    licence: str = ""
 
 
 def data_folder(chosen: str | None) -> Path:
@@ -61,6 +63,8 @@ def read_clips(data: Path) -> list[Clip]:
                 source=row["source_repo"],
                 seconds=float(row["seconds"]),
                 fold=row["fold"],
+                attribution=row.get("attribution", ""),
+                licence=row.get("licence", ""),
             )
             for row in csv.DictReader(lines)
         ]

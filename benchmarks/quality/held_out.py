@@ -1,4 +1,5 @@
-"""Collections a model never heard, in training that left them out: it must find twice what mel statistics find.
+"""Collections a model never heard, in training that left them out: it must find twice what mel statistics find that
+were given the same clips to learn from.
 
 For each model trained without a collection: the label names of that collection's `valid` clips are queries over all
 `valid` clips. Relevant are its own clips of the label; other collections' clips of the same label leave the ranking,
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,17 +51,25 @@ def read_list(path: Path) -> list[HeldOut]:
         raise UsageError(f'{path}: expected a list of {{"model": DIR, "source_repo": NAME}} ({error!r})') from error
 
 
-def check(each: HeldOut, clips: Sequence[Clip]) -> None:
-    """Raises UsageError if no clip is of that collection, or if the model's credits name it."""
+Credit = tuple[str, str, str]  # attribution, licence, collection
+
+
+def credits_of(each: HeldOut, clips: Sequence[Clip]) -> set[Credit]:
+    """Whose clips the model was trained on, as its CREDITS.csv says.
+
+    Raises UsageError without that file, if no clip is of the collection, or if the credits name the collection.
+    """
     sources = sorted({clip.source for clip in clips})
     if each.source not in sources:
         raise UsageError(f"no `valid` clip is of the collection {each.source!r}; there are {', '.join(sources)}")
-    credits = Path(each.model, "CREDITS.csv")
-    if not credits.is_file():
+    table = Path(each.model, "CREDITS.csv")
+    if not table.is_file():
         raise UsageError(f"{each.model} has no CREDITS.csv: what it was trained on is not known")
-    with credits.open(encoding="utf-8", newline="") as lines:
-        if any(row["collection"] == each.source for row in csv.DictReader(lines)):
-            raise UsageError(f"{each.model} was trained on {each.source}: it is in its CREDITS.csv")
+    with table.open(encoding="utf-8", newline="") as lines:
+        found = {(row["attribution"], row["licence"], row["collection"]) for row in csv.DictReader(lines)}
+    if any(collection == each.source for *_, collection in found):
+        raise UsageError(f"{each.model} was trained on {each.source}: it is in its CREDITS.csv")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ def figures_of(source: str, task: Task, scores: Scores, baseline: Scores) -> lis
     figures = [
         Figure(
             f"held_out_{key}",
-            f"{what}, {own} of {everything} clips): mAP (mel statistics: {reached:.3f})",
+            f"{what}, {own} of {everything} clips): mAP (mel statistics of the same clips: {reached:.3f})",
             task.mean_average_precision(scores),
             float(np.mean([task.mean_average_precision(draw) for draw in chance])),
             floor=BETTER_THAN_BASELINE * reached,
@@ -115,7 +124,7 @@ def figures_of(source: str, task: Task, scores: Scores, baseline: Scores) -> lis
         figures.append(
             Figure(
                 f"held_out_alone_{key}",
-                f"{what}, its {own} clips alone): mAP (mel statistics: {reached:.3f})",
+                f"{what}, its {own} clips alone): mAP (mel statistics of the same clips: {reached:.3f})",
                 task.mean_average_precision_alone(scores),
                 float(np.mean([task.mean_average_precision_alone(draw) for draw in chance])),
             )
@@ -126,12 +135,12 @@ def figures_of(source: str, task: Task, scores: Scores, baseline: Scores) -> lis
 def held_out_figures(
     models: Sequence[HeldOut], device: str | None, clips: Sequence[Clip], folder: Path, rows: str = "valid"
 ) -> list[Figure]:
-    """The figures of each model. `clips` of both splits: the baseline is trained on `train` without the collection.
+    """The figures of each model. `clips` of both splits: the baseline is trained on those that the model heard.
 
     Raises AudioSearchError if a model does not load, a clip cannot be read, or a model was trained on its collection.
     """
-    for each in models:
-        check(each, [clip for clip in clips if clip.split == "valid"])
+    valid = [clip for clip in clips if clip.split == "valid"]
+    heard = [credits_of(each, valid) for each in models]
     statistics = mel_statistics(clips) if models else np.zeros((0, 0))
     figures = []
     for number, each in enumerate(models):
@@ -142,14 +151,18 @@ def held_out_figures(
         with Library.open(place, create=True, model=each.model, device=device) as library:
             ingest(library, items)
             scores = text_scores(library, [clip.label for clip in task.labels], items)
-        baseline = trained_without(each.source, clips, statistics).scores(task.labels, statistics[judged])
+        baseline = trained_on(heard[number], clips, statistics).scores(task.labels, statistics[judged])
         figures += figures_of(each.source, task, scores, baseline)
     return figures
 
 
-def trained_without(source: str, clips: Sequence[Clip], statistics: Statistics) -> Baseline:
-    """The baseline of every `train` clip of other collections."""
-    known = [i for i, clip in enumerate(clips) if clip.split == "train" and clip.source != source]
+def trained_on(heard: Collection[Credit], clips: Sequence[Clip], statistics: Statistics) -> Baseline:
+    """The baseline of the `train` clips of those credits: the model's own, neither fewer nor more."""
+    known = [
+        i
+        for i, clip in enumerate(clips)
+        if clip.split == "train" and (clip.attribution, clip.licence, clip.source) in heard
+    ]
     return Baseline(statistics[known], [clips[i] for i in known])
 
 
