@@ -159,7 +159,7 @@ class MixRecipe:
     crop_seconds: dict[float, float] = field(default_factory=lambda: {1.5: 0.15, 3.0: 0.2, 4.0: 0.45, 5.0: 0.2})
     augment: float = 0.25  # chance of each augmentation for each clip
     # One of them plays a clip slower or faster, drawn between the two; music and speech keep their speed.
-    speeds: list[float] = field(default_factory=lambda: [0.8, 1.25])
+    speeds: list[float] = field(default_factory=lambda: [1.0, 1.0])
 
     def check(self, where: str) -> str | None:
         if not self.crop_seconds or any(float(s) <= 0 or float(p) < 0 for s, p in self.crop_seconds.items()):
