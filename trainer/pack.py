@@ -114,6 +114,7 @@ def build_pack(
     max_seconds: float = 10.0,
     renditions: int = 0,
     generated: int = 0,
+    generated_weight: float = 1.0,
     seed: int = 0,
     workers: int | None = None,
 ) -> FeaturePack:
@@ -125,6 +126,7 @@ def build_pack(
     Args:
         renditions: how many of each clip are made beside it (`synthesis.renditions`).
         generated: clips of the bank of `synthesis.generators` that are put behind those of `rows`.
+        generated_weight: the `weight` of their rows.
         seed: of both.
         workers: processes; None: one a processor where that pays, up to 8.
 
@@ -146,7 +148,7 @@ def build_pack(
     return FeaturePack(
         mel=mel.reshape(-1, 64),
         offsets=np.asarray(index["offsets"], dtype=np.int64),
-        rows=(*(rows[i] for i in index["kept"]), *map(_row, sounds)),
+        rows=(*(rows[i] for i in index["kept"]), *(_row(sound, generated_weight) for sound in sounds)),
         dropped=tuple(index["dropped"]),
         renditions=renditions,
         sounds=tuple(Sound(Traits(**sound["traits"]), tuple(sound["whole_phrases"])) for sound in sounds),
@@ -154,10 +156,11 @@ def build_pack(
     )
 
 
-def _row(sound: dict[str, Any]) -> ManifestRow:
+def _row(sound: dict[str, Any], weight: float) -> ManifestRow:
     text, *more = sound["phrases"]
     kind = {name: sound[name] for name in ("label", "sound_class", "group")}
-    return ManifestRow("", text, alternatives=tuple(more), source="generated", licence="CC0-1.0", **kind)
+    of_ours = {"source": "generated", "licence": "CC0-1.0", "weight": weight}
+    return ManifestRow("", text, alternatives=tuple(more), **of_ours, **kind)
 
 
 def _assemble(plan: Plan, shards: Path, mel_file: Path, index_file: Path) -> None:

@@ -193,6 +193,7 @@ class ScratchRecipe:
     scene_texts: int = 12_000  # captions and answers of scenes that could be drawn, in the text corpus
     renditions: int = 0  # of each clip, packed beside it: other rooms, microphones, codecs
     generated: int = 0  # clips of our own sound generators, packed behind the data's
+    generated_weight: float = 1.0  # how often they are drawn, relative to recorded clips
     class_exponent: float = -0.6  # a clip is drawn with (clips of its class) ** exponent
     text_teacher: float = 1.0  # weights of the terms beside the paper's loss
     label_bank: float = 1.0
@@ -204,6 +205,8 @@ class ScratchRecipe:
     def check(self, where: str) -> str | None:
         if min(self.renditions, self.generated, self.scene_texts) < 0:
             return f"{where}renditions, generated and scene_texts must be at least 0"
+        if self.generated_weight <= 0:
+            return f"{where}generated_weight must be above 0"
         return None
 
 

@@ -70,6 +70,7 @@ def prepare(recipe: Recipe, corpus: Corpus, beside: Path, out: Path, say: Callab
         max_seconds=recipe.data.max_seconds,
         renditions=scratch.renditions,
         generated=scratch.generated,
+        generated_weight=scratch.generated_weight,
         seed=recipe.seed,
     )
     for dropped in pack.dropped:

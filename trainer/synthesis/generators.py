@@ -10,10 +10,22 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from audiosearch.trainer.synthesis import creatures, machines, musical, signals, struck, textures, tonal
+from audiosearch.trainer.synthesis import (
+    blows,
+    creatures,
+    instruments,
+    machines,
+    musical,
+    signals,
+    stirred,
+    struck,
+    textures,
+    throats,
+    tonal,
+)
 from audiosearch.trainer.synthesis.sketch import Generated
 
-VERSION = 2  # part of a pack's key: another number, other sounds
+VERSION = 3  # part of a pack's key: another number, other sounds
 KINDS: dict[str, Callable[[np.random.Generator, float], Generated]] = {
     **tonal.KINDS,
     **struck.KINDS,
@@ -21,6 +33,10 @@ KINDS: dict[str, Callable[[np.random.Generator, float], Generated]] = {
     **machines.KINDS,
     **creatures.KINDS,
     **textures.KINDS,
+    **instruments.KINDS,
+    **blows.KINDS,
+    **throats.KINDS,
+    **stirred.KINDS,
 }
 
 
