@@ -59,7 +59,9 @@ def test_drums_lie_where_they_should():
     heights = {name: median(centroid_hz, lambda r, n=name: instruments.INSTRUMENTS[n].play(r, 0, 0)) for name in DRUMS}
     assert heights["kick drum"] < 500 < heights["snare drum"] < heights["hi-hat"]
     assert heights["kick drum"] < heights["tom drum"] < heights["hand drum"]
-    rings = {name: median(ringing_seconds, lambda r, n=name: instruments.INSTRUMENTS[n].play(r, 0, 0)) for name in DRUMS}
+    rings = {
+        name: median(ringing_seconds, lambda r, n=name: instruments.INSTRUMENTS[n].play(r, 0, 0)) for name in DRUMS
+    }
     assert rings["hi-hat"] < rings["ride cymbal"] < rings["crash cymbal"]
 
 
@@ -111,7 +113,12 @@ def test_swimming_is_stroke_after_stroke_and_a_pop_is_short():
 
 
 def test_a_generated_sound_is_the_same_sound_as_its_recorded_namesake():
-    for kind, label in (("hi-hat", "hi-hat"), ("wood hit", "wood hit"), ("crunch", "chewing"), ("splash", "water splash")):
+    for kind, label in (
+        ("hi-hat", "hi-hat"),
+        ("wood hit", "wood hit"),
+        ("crunch", "chewing"),
+        ("splash", "water splash"),
+    ):
         made = generate(kind, rng(0), 1.0)
         ours = ManifestRow("", made.phrases[0], label=made.label, sound_class=made.sound_class, group=made.group)
         theirs = ManifestRow("a.wav", "another caption", label=label)

@@ -159,8 +159,7 @@ def build_pack(
 def _row(sound: dict[str, Any], weight: float) -> ManifestRow:
     text, *more = sound["phrases"]
     kind = {name: sound[name] for name in ("label", "sound_class", "group")}
-    of_ours = {"source": "generated", "licence": "CC0-1.0", "weight": weight}
-    return ManifestRow("", text, alternatives=tuple(more), **of_ours, **kind)
+    return ManifestRow("", text, alternatives=tuple(more), weight=weight, source="generated", licence="CC0-1.0", **kind)
 
 
 def _assemble(plan: Plan, shards: Path, mel_file: Path, index_file: Path) -> None:

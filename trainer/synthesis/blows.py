@@ -29,7 +29,7 @@ class Effect:
 
 
 def rendered(effect: Effect, rng: np.random.Generator, seconds: float) -> Generated:
-    phrases = compose(rng, effect.templates, **effect.words)
+    phrases = compose(rng, effect.templates, 6, **effect.words)
     samples = effect.make(rng, seconds)
     return Generated(samples, phrases, (), f"synthetic {effect.label}", f"generated {effect.sound_class}", effect.group)
 
@@ -236,7 +236,8 @@ EFFECTS = {
     ),
     "punch": Effect(
         repeated(punch, 4, 0.2, 0.8), "punch", "sword & hits", "weapons",
-        ("a punch", "a fist hitting a body", "a body {blow}", "a {blow} in a fight", "someone is punched", "a dull thud"),
+        ("a punch", "a fist hitting a body", "a body {blow}", "a {blow} in a fight", "someone is punched",
+         "a dull thud"),
         {"blow": ("blow", "slap", "hit")},
     ),
     "sword clash": Effect(

@@ -1,7 +1,7 @@
 """Generators of single instruments: a note or a few of them, plucked, struck, blown, bowed or drummed.
 
-Each is physics in its crudest form, with what is not known drawn anew for every clip: no two collections agree on what a
-guitar sounds like either.
+Each is physics in its crudest form, with what is not known drawn anew for every clip: no two collections agree on what
+a guitar sounds like either.
 """
 
 from __future__ import annotations
@@ -261,7 +261,10 @@ INSTRUMENTS = {
         bass_guitar, "guitar", ("bass guitar", "electric bass", "bass string", "slap bass"), (38, 150)
     ),
     "acoustic guitar": Instrument(
-        acoustic_guitar, "guitar", ("acoustic guitar", "steel-string guitar", "classical guitar", "folk guitar"), (80, 500)
+        acoustic_guitar,
+        "guitar",
+        ("acoustic guitar", "steel-string guitar", "classical guitar", "folk guitar"),
+        (80, 500),
     ),
     "electric guitar": Instrument(
         electric_guitar, "guitar", ("electric guitar", "distorted guitar", "overdriven guitar"), (80, 600)
@@ -294,7 +297,9 @@ INSTRUMENTS = {
     ),
     "flute": Instrument(flute, "flute", ("flute", "recorder", "wooden flute"), (260, 1_600)),
     "trumpet": Instrument(partial(brass, bright=9), "trumpet", ("trumpet", "cornet", "bugle"), (180, 900)),
-    "french horn": Instrument(partial(brass, bright=3.5), "french horn", ("french horn", "horn", "brass horn"), (80, 520)),
+    "french horn": Instrument(
+        partial(brass, bright=3.5), "french horn", ("french horn", "horn", "brass horn"), (80, 520)
+    ),
     "trombone": Instrument(partial(brass, bright=6), "trombone & tuba", ("trombone", "tuba"), (45, 350)),
     "saxophone": Instrument(
         partial(reed, shape="saw", formant=900), "saxophone", ("saxophone", "tenor sax", "alto sax"), (110, 700)
@@ -326,7 +331,7 @@ INSTRUMENTS = {
     "shaker": Instrument(shaker, "small percussion", ("shaker", "maraca", "egg shaker")),
     "tambourine": Instrument(tambourine, "small percussion", ("tambourine", "jingle ring")),
     "cowbell": Instrument(cowbell, "small percussion", ("cowbell", "agogo bell")),
-}  # fmt: skip
+}
 
 _STEPS = (0, 2, 3, 4, 5, 7, 9, 12)
 

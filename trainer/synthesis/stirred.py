@@ -138,40 +138,48 @@ def sparks(rng: np.random.Generator, seconds: float) -> Samples:
 EFFECTS = {
     "digging": Effect(
         repeated(digging, 4, 0.8, 1.5), "digging", "digging", "tools",
-        ("{digging} in {soil}", "a {shovel} in {soil}", "someone {digging} with a {shovel}", "a {shovel} cuts into {soil}"),
-        {"digging": ("digging", "shovelling"), "soil": ("soil", "gravel", "earth", "sand"), "shovel": ("shovel", "spade")},
+        ("{digging} in {soil}", "a {shovel} in {soil}", "someone {digging} with a {shovel}",
+         "a {shovel} cuts into {soil}"),
+        {"digging": ("digging", "shovelling"), "soil": ("soil", "gravel", "earth", "sand"),
+         "shovel": ("shovel", "spade")},
     ),
     "crunch": Effect(
         repeated(crunch, 7, 0.25, 0.7), "chewing", "eating & drinking", "human",
-        ("something crunchy being {eaten}", "a {bite}", "someone {eating} {food}", "{eating} {food}", "a crunchy {bite}"),
+        ("something crunchy being {eaten}", "a {bite}", "someone {eating} {food}", "{eating} {food}",
+         "a crunchy {bite}"),
         {"eaten": ("eaten", "bitten"), "eating": ("eating", "chewing", "biting into"), "bite": ("bite", "crunch"),
          "food": ("an apple", "crisps", "a carrot", "toast")},
     ),
     "rustling": Effect(
         rustling, "rustling", "rustling leaves", "nature",
-        ("{rustling}", "{leaves} {rustling}", "something moves through {leaves}", "the rustle of {leaves}", "dry {leaves}"),
+        ("{rustling}", "{leaves} {rustling}", "something moves through {leaves}", "the rustle of {leaves}",
+         "dry {leaves}"),
         {"rustling": ("rustling", "swishing", "crackling softly"), "leaves": ("leaves", "bushes", "grass", "foliage")},
     ),
     "scraping": Effect(
         repeated(scraping, 3, 0.5, 1.6), "scrape", "squeak & scrape", "impacts",
         ("{scraping}", "something {scraping} over {stone}", "{stone} being scraped", "a {harsh} scrape on {stone}"),
-        {"scraping": ("scraping", "grating", "scratching", "dragging"), "stone": ("stone", "metal", "concrete", "tiles"),
+        {"scraping": ("scraping", "grating", "scratching", "dragging"),
+         "stone": ("stone", "metal", "concrete", "tiles"),
          "harsh": ("harsh", "rough", "long")},
     ),
     "creak": Effect(
         repeated(creak, 3, 0.8, 2.0), "wood creak", "squeak & scrape", "impacts",
-        ("a {creak}", "{wood} {creaking}", "the {creak} of {wood}", "a {creak} of old hinges", "{wood} gives a {creak}"),
+        ("a {creak}", "{wood} {creaking}", "the {creak} of {wood}", "a {creak} of old hinges",
+         "{wood} gives a {creak}"),
         {"creak": ("creak", "squeak", "groan"), "creaking": ("creaking", "squeaking"),
          "wood": ("wood", "a door", "a floorboard", "a rope", "a chair")},
     ),
     "splash": Effect(
         repeated(splash, 3, 0.6, 1.5), "water splash", "splash", "nature",
         ("a splash", "something {falls} into {water}", "a {big} splash", "{water} splashing", "a splash in {water}"),
-        {"falls": ("falls", "plunges", "is thrown"), "water": ("water", "a pool", "a lake"), "big": ("big", "small", "loud")},
+        {"falls": ("falls", "plunges", "is thrown"), "water": ("water", "a pool", "a lake"),
+         "big": ("big", "small", "loud")},
     ),
     "swimming": Effect(
         swimming, "swimming", "splash", "nature",
-        ("someone {swimming}", "{swimming} in {water}", "strokes of a swimmer", "a swimmer in {water}", "arms in {water}"),
+        ("someone {swimming}", "{swimming} in {water}", "strokes of a swimmer", "a swimmer in {water}",
+         "arms in {water}"),
         {"swimming": ("swimming", "paddling", "bathing"), "water": ("water", "a pool", "a lake", "the sea")},
     ),
     "pop": Effect(
@@ -182,7 +190,8 @@ EFFECTS = {
     "wings": Effect(
         wings, "wings flapping", "wings", "animals",
         ("{wings} flapping", "the {beat} of {wings}", "a {bird} takes off", "a {bird} flapping its wings", "{wings}"),
-        {"wings": ("wings", "big wings", "feathered wings"), "beat": ("beat", "flutter"), "bird": ("bird", "pigeon", "bat")},
+        {"wings": ("wings", "big wings", "feathered wings"), "beat": ("beat", "flutter"),
+         "bird": ("bird", "pigeon", "bat")},
     ),
     "sparks": Effect(
         sparks, "spark", "spark", "other",

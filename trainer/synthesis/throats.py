@@ -50,7 +50,7 @@ def utterance(
     size: tuple[float, float],
     vowels: str,
 ) -> Samples:
-    """One cry, groan or growl: ranges of pitch, length, the octaves it slides by, roughness, breath, size of the head."""
+    """One cry, groan or growl: ranges of pitch, length, the octaves it slides by, roughness, breath and size."""
     n = int(signals.between(rng, *seconds) * SAMPLE_RATE)
     slide = rng.uniform(*bend) * np.linspace(0, 1, n) ** rng.uniform(0.5, 2)
     pitch = signals.between(rng, *hertz) * 2 ** (slide + 0.08 * signals.slow_curve(rng, n, 4.0))
@@ -119,14 +119,16 @@ EFFECTS = {
             utterance, hertz=(35, 110), seconds=(0.5, 2.5), bend=(-0.4, 0.4), rough=(0.15, 0.5), breath=(0.3, 1.5),
             size=(0.45, 0.85), vowels="aoue",
         ), "monster", "monster", "other",
-        ("a monster {growling}", "the {roar} of a {beast}", "a {beast} {growling}", "a deep {roar}", "a {beast}'s {roar}"),
+        ("a monster {growling}", "the {roar} of a {beast}", "a {beast} {growling}", "a deep {roar}",
+         "a {beast}'s {roar}"),
         {"growling": ("growling", "roaring", "snarling"), "roar": ("growl", "roar", "snarl"),
          "beast": ("monster", "beast", "big creature", "zombie", "dragon")},
     ),
     "laughing": Effect(
         laughter, "laughing", "laughing", "human",
         ("someone {laughing}", "{laughter}", "a person {laughing}", "{how} {laughter}", "ha ha ha"),
-        {"laughing": ("laughing", "giggling", "chuckling"), "laughter": ("laughter", "a laugh"), "how": ("loud", "merry")},
+        {"laughing": ("laughing", "giggling", "chuckling"), "laughter": ("laughter", "a laugh"),
+         "how": ("loud", "merry")},
     ),
     "breathing": Effect(
         breathing, "heavy breathing", "breathing", "human",
