@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,6 +66,20 @@ def test_paraphrases(bench: Any) -> None:
     assert len(counts) == 50 and set(counts.values()) == {2, 3}  # every ESC-50 class, nearly alike
     assert set(counts) <= set(book.labels)
     assert bench.data.not_held_out(paraphrases, build_corpus([], book, None, (), seed=0).texts) == []
+
+
+def test_generated_sounds_are_not_called_as_the_paraphrases_call_them(bench: Any) -> None:
+    from audiosearch.trainer.synthesis import blows, stirred, throats
+    from audiosearch.trainer.synthesis.generators import render_bank
+    from audiosearch.trainer.synthesis.sketch import tidy
+
+    said = {phrase for sound in render_bank(416, seed=3) for phrase in (*sound.phrases, *sound.whole_phrases)}
+    for effect in (effect for module in (blows, stirred, throats) for effect in module.EFFECTS.values()):
+        for chosen in product(*effect.words.values()):
+            words = dict(zip(effect.words, chosen, strict=True))
+            said |= {tidy(template.format(**words)) for template in effect.templates}
+    assert len(said) > 2_000
+    assert bench.data.not_held_out(bench.data.read_paraphrases(), sorted(said)) == []
 
 
 def test_absent_queries(bench: Any) -> None:

@@ -213,7 +213,7 @@ EFFECTS = {
     "stone hit": _hit("stone", "rock hit", "stone/ceramic/concrete", ("a rock", "a stone", "a boulder")),
     "brick hit": _hit("brick", "brick hit", "stone/ceramic/concrete", ("a brick", "a brick wall", "masonry")),
     "ceramic hit": _hit("ceramic", "ceramic hit", "stone/ceramic/concrete", ("a plate", "a tile", "a clay pot")),
-    "glass breaking": _broken("glass", "glass breaking", "glass", "domestic", ("a window", "a bottle", "a glass")),
+    "glass breaking": _broken("glass", "glass breaking", "glass", "domestic", ("a jar", "a bottle", "a glass")),
     "wood breaking": _broken("wood", "wood breaking", "wood", "impacts", ("a plank", "a wooden crate", "a branch")),
     "ceramic breaking": _broken(
         "ceramic", "ceramic breaking", "stone/ceramic/concrete", "impacts", ("a plate", "a vase", "a flower pot")

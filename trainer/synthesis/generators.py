@@ -25,7 +25,7 @@ from audiosearch.trainer.synthesis import (
 )
 from audiosearch.trainer.synthesis.sketch import Generated
 
-VERSION = 3  # part of a pack's key: another number, other sounds
+VERSION = 4  # part of a pack's key: another number, other sounds
 KINDS: dict[str, Callable[[np.random.Generator, float], Generated]] = {
     **tonal.KINDS,
     **struck.KINDS,

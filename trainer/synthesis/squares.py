@@ -27,7 +27,7 @@ Square = list[list[Scene]]
 Meanings = tuple[Sequence[str], Sequence[str]]  # of its rows, of its columns
 SLOTS = 4  # of one square
 # How often each kind of square is tried first.
-_SHARES = {"layered": 0.38, "presence": 0.3, "topics": 0.03, "voices": 0.24, "ordered": 0.03, "loudness": 0.02}
+_SHARES = {"layered": 0.35, "presence": 0.36, "topics": 0.03, "voices": 0.2, "ordered": 0.03, "loudness": 0.03}
 _NAMES = {
     "layered": ("main", "background"),
     "voices": ("word", "voice"),

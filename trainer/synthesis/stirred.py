@@ -148,7 +148,7 @@ EFFECTS = {
         ("something crunchy being {eaten}", "a {bite}", "someone {eating} {food}", "{eating} {food}",
          "a crunchy {bite}"),
         {"eaten": ("eaten", "bitten"), "eating": ("eating", "chewing", "biting into"), "bite": ("bite", "crunch"),
-         "food": ("an apple", "crisps", "a carrot", "toast")},
+         "food": ("an apple", "biscuits", "a carrot", "toast")},
     ),
     "rustling": Effect(
         rustling, "rustling", "rustling leaves", "nature",
