@@ -125,6 +125,18 @@ def test_a_generated_sound_is_the_same_sound_as_its_recorded_namesake():
         assert facts.content_of(ours) == facts.content_of(theirs)
 
 
+def test_half_of_the_clips_hold_one_and_the_others_as_many_as_their_traits_say():
+    counts = []
+    for number in range(24):
+        made = generate("gunshot", rng(number), 1.0)
+        counts.append(made.traits.count)
+        level = np.convolve(made.samples**2, np.ones(160) / 160, "same")
+        shots, _ = scipy.signal.find_peaks(level, height=0.2 * level.max(), distance=int(0.25 * SAMPLE_RATE))
+        assert len(shots) == made.traits.count, number
+    assert 6 <= counts.count(1) <= 18 and max(counts) == 3
+    assert generate("explosion", rng(0), 1.0).traits.count == 0
+
+
 def test_names_do_not_collide():
     modules = (instruments, blows, throats, stirred)
     assert sum(len(module.KINDS) for module in modules) == len(set().union(*(module.KINDS for module in modules)))

@@ -142,6 +142,14 @@ def test_only_single_short_events_are_counted(maker):
     assert set(maker.countable(300)) == set(maker.spans)
 
 
+def test_a_generated_clip_that_holds_several_is_not_counted_as_one(pack):
+    def with_last(count: int) -> SceneMaker:
+        return SceneMaker(replace(pack, sounds=(Sound(Traits(count=count), ()),) * (len(pack) - DOG)))
+
+    assert DOG in with_last(1).spans and DOG in with_last(0).spans
+    assert DOG not in with_last(2).spans
+
+
 @pytest.mark.parametrize(("loudness", "bounds"), [("loud", LOUD_DB), ("quiet", QUIET_DB)])
 def test_loud_is_loud_and_quiet_is_quiet(maker, loudness, bounds):
     for rng in rngs(10):

@@ -10,7 +10,7 @@ import numpy as np
 
 from audiosearch.trainer.synthesis import signals
 from audiosearch.trainer.synthesis.signals import SAMPLE_RATE, Samples
-from audiosearch.trainer.synthesis.sketch import Generated, compose
+from audiosearch.trainer.synthesis.sketch import Generated, Traits, compose
 from audiosearch.trainer.synthesis.struck import burst, in_a_row, modal
 
 Make = Callable[[np.random.Generator, float], Samples]  # (rng, seconds) -> samples
@@ -18,7 +18,10 @@ Make = Callable[[np.random.Generator, float], Samples]  # (rng, seconds) -> samp
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A sound that is made one way, and what it is called: templates, and the words of their slots."""
+    """A sound that is made one way, and what it is called: templates, and the words of their slots.
+
+    `several`: half of its clips hold more than one, at most so many, between so many and so many seconds apart.
+    """
 
     make: Make
     label: str
@@ -26,26 +29,25 @@ class Effect:
     group: str
     templates: tuple[str, ...]
     words: Mapping[str, Sequence[str]]
+    several: tuple[int, float, float] | None = None
 
 
 def rendered(effect: Effect, rng: np.random.Generator, seconds: float) -> Generated:
     phrases = compose(rng, effect.templates, 6, **effect.words)
-    samples = effect.make(rng, seconds)
-    return Generated(samples, phrases, (), f"synthetic {effect.label}", f"generated {effect.sound_class}", effect.group)
+    count = 0
+    if effect.several is None:
+        samples = effect.make(rng, seconds)
+    else:
+        most, fastest, slowest = effect.several
+        count = 1 if rng.random() < 0.5 else int(rng.integers(2, most + 1))
+        interval = signals.between(rng, fastest, slowest)
+        samples = in_a_row(rng, lambda: effect.make(rng, seconds), count, interval, 0.25)
+    label, kind = f"synthetic {effect.label}", f"generated {effect.sound_class}"
+    return Generated(samples, phrases, (), label, kind, effect.group, Traits(count=count))
 
 
 def kinds_of(effects: Mapping[str, Effect]) -> dict[str, Callable[[np.random.Generator, float], Generated]]:
     return {name: partial(rendered, effect) for name, effect in effects.items()}
-
-
-def repeated(make: Make, most: int, fastest: float, slowest: float) -> Make:
-    """One, or a few of them, never twice the same."""
-
-    def several(rng: np.random.Generator, seconds: float) -> Samples:
-        count = 1 if rng.random() < 0.5 else int(rng.integers(2, most + 1))
-        return in_a_row(rng, lambda: make(rng, seconds), count, signals.between(rng, fastest, slowest), 0.25)
-
-    return several
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +195,8 @@ def _hit(material: str, label: str, sound_class: str, things: Sequence[str]) -> 
         "{thing} being struck", "the {hit} of {thing}", "a hard {hit} against {thing}",
     )  # fmt: skip
     words = {"material": (material,), "hit": ("hit", "knock", "impact", "thump"), "thing": things}
-    make = repeated(partial(blow, material="stone" if material in ("brick", "concrete") else material), 4, 0.2, 0.9)
-    return Effect(make, label, sound_class, "impacts", templates, words)
+    make = partial(blow, material="stone" if material == "brick" else material)
+    return Effect(make, label, sound_class, "impacts", templates, words, (4, 0.2, 0.9))
 
 
 def _broken(material: str, label: str, sound_class: str, group: str, things: Sequence[str]) -> Effect:
@@ -219,9 +221,10 @@ EFFECTS = {
         "ceramic", "ceramic breaking", "stone/ceramic/concrete", "impacts", ("a plate", "a vase", "a flower pot")
     ),
     "gunshot": Effect(
-        repeated(gunshot, 3, 0.4, 1.2), "gunshot", "gunshot", "weapons",
+        gunshot, "gunshot", "gunshot", "weapons",
         ("a gunshot", "a {gun} {shot}", "the shot of a {gun}", "someone fires a {gun}", "a {gun} is fired", "a shot"),
         {"gun": ("pistol", "rifle", "shotgun", "handgun", "revolver"), "shot": ("shot", "firing", "blast")},
+        (3, 0.4, 1.2),
     ),
     "machine gun": Effect(
         machine_gun, "machine gun", "gunshot", "weapons",
@@ -235,15 +238,17 @@ EFFECTS = {
          "big": ("huge", "distant", "deep")},
     ),
     "punch": Effect(
-        repeated(punch, 4, 0.2, 0.8), "punch", "sword & hits", "weapons",
+        punch, "punch", "sword & hits", "weapons",
         ("a punch", "a fist hitting a body", "a body {blow}", "a {blow} in a fight", "someone is punched",
          "a dull thud"),
         {"blow": ("blow", "slap", "hit")},
+        (4, 0.2, 0.8),
     ),
     "sword clash": Effect(
-        repeated(sword, 4, 0.3, 0.9), "sword clash", "sword & hits", "weapons",
+        sword, "sword clash", "sword & hits", "weapons",
         ("{blades} clashing", "a clash of {blades}", "a sword fight", "steel on steel", "a blade striking a blade"),
         {"blades": ("swords", "blades", "sabres", "knives")},
+        (4, 0.3, 0.9),
     ),
     "gun reload": Effect(
         reload, "gun reload", "gunshot", "weapons",
@@ -261,9 +266,10 @@ EFFECTS = {
         {"coins": ("coins", "pieces of money", "metal discs"), "falling": ("falling", "clinking", "jingling")},
     ),
     "chopping wood": Effect(
-        repeated(chopping, 5, 0.5, 1.4), "chopping wood", "chopping wood", "tools",
+        chopping, "chopping wood", "chopping wood", "tools",
         ("{chopping} wood", "an axe {hitting} a {log}", "someone {chopping} a {log}", "the blows of an axe"),
         {"chopping": ("chopping", "splitting"), "hitting": ("hitting", "biting into"), "log": ("log", "tree", "block")},
+        (5, 0.5, 1.4),
     ),
 }  # fmt: skip
 

@@ -363,7 +363,7 @@ def played(name: str, rng: np.random.Generator, seconds: float) -> Generated:
         templates += ("a single {name} note",) if count == 1 else ("a {speed} melody on a {name}", "notes of a {name}")
     speed = speed_of(interval, 0.2, 0.45) if count > 1 else ""
     phrases = compose(rng, templates, name=made.names, speed=speed_words(speed))
-    traits = Traits(speed=speed)
+    traits = Traits(speed=speed, count=count)
     kind = f"generated {made.sound_class}"
     return Generated(samples, phrases, (), f"synthetic {name}", kind, "music", traits)
 

@@ -115,7 +115,10 @@ class SceneMaker:
         spans = {}
         for clip in self.clips.tolist():
             row = self.pack.rows[clip]
+            generated = self.pack.sound(clip)
             if row.sound_class in _UNCOUNTABLE or self.lengths[clip] > 3 * EVENT_FRAMES[1]:
+                continue
+            if generated is not None and generated.traits.count > 1:
                 continue
             levels = _DB_PER_NEPER * np.log(self._power(clip).sum(axis=1) + _TINY)
             heard = np.flatnonzero(levels > levels.max() - EVENT_DB)

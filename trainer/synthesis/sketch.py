@@ -28,7 +28,7 @@ class Traits:
     direction: str = ""  # of its pitch: "rising", "falling", "steady"
     speed: str = ""  # "fast", "slow"
     loudness: str = ""  # "growing", "fading"
-    count: int = 0  # of `counted`, when the whole is heard once
+    count: int = 0  # of `counted`, or of the sound itself, when the whole is heard once
     counted: str = ""  # a plural: "knocks"
 
 

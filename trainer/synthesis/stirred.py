@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosearch.trainer.synthesis import signals
-from audiosearch.trainer.synthesis.blows import Effect, kinds_of, repeated
+from audiosearch.trainer.synthesis.blows import Effect, kinds_of
 from audiosearch.trainer.synthesis.signals import SAMPLE_RATE, Samples
 from audiosearch.trainer.synthesis.struck import burst
 from audiosearch.trainer.synthesis.textures import specks
@@ -137,18 +137,20 @@ def sparks(rng: np.random.Generator, seconds: float) -> Samples:
 
 EFFECTS = {
     "digging": Effect(
-        repeated(digging, 4, 0.8, 1.5), "digging", "digging", "tools",
+        digging, "digging", "digging", "tools",
         ("{digging} in {soil}", "a {shovel} in {soil}", "someone {digging} with a {shovel}",
          "a {shovel} cuts into {soil}"),
         {"digging": ("digging", "shovelling"), "soil": ("soil", "gravel", "earth", "sand"),
          "shovel": ("shovel", "spade")},
+        (4, 0.8, 1.5),
     ),
     "crunch": Effect(
-        repeated(crunch, 7, 0.25, 0.7), "chewing", "eating & drinking", "human",
+        crunch, "chewing", "eating & drinking", "human",
         ("something crunchy being {eaten}", "a {bite}", "someone {eating} {food}", "{eating} {food}",
          "a crunchy {bite}"),
         {"eaten": ("eaten", "bitten"), "eating": ("eating", "chewing", "biting into"), "bite": ("bite", "crunch"),
          "food": ("an apple", "biscuits", "a carrot", "toast")},
+        (7, 0.25, 0.7),
     ),
     "rustling": Effect(
         rustling, "rustling", "rustling leaves", "nature",
@@ -157,24 +159,27 @@ EFFECTS = {
         {"rustling": ("rustling", "swishing", "crackling softly"), "leaves": ("leaves", "bushes", "grass", "foliage")},
     ),
     "scraping": Effect(
-        repeated(scraping, 3, 0.5, 1.6), "scrape", "squeak & scrape", "impacts",
+        scraping, "scrape", "squeak & scrape", "impacts",
         ("{scraping}", "something {scraping} over {stone}", "{stone} being scraped", "a {harsh} scrape on {stone}"),
         {"scraping": ("scraping", "grating", "scratching", "dragging"),
          "stone": ("stone", "metal", "concrete", "tiles"),
          "harsh": ("harsh", "rough", "long")},
+        (3, 0.5, 1.6),
     ),
     "creak": Effect(
-        repeated(creak, 3, 0.8, 2.0), "wood creak", "squeak & scrape", "impacts",
+        creak, "wood creak", "squeak & scrape", "impacts",
         ("a {creak}", "{wood} {creaking}", "the {creak} of {wood}", "a {creak} of old hinges",
          "{wood} gives a {creak}"),
         {"creak": ("creak", "squeak", "groan"), "creaking": ("creaking", "squeaking"),
          "wood": ("wood", "a door", "a floorboard", "a rope", "a chair")},
+        (3, 0.8, 2.0),
     ),
     "splash": Effect(
-        repeated(splash, 3, 0.6, 1.5), "water splash", "splash", "nature",
+        splash, "water splash", "splash", "nature",
         ("a splash", "something {falls} into {water}", "a {big} splash", "{water} splashing", "a splash in {water}"),
         {"falls": ("falls", "plunges", "is thrown"), "water": ("water", "a pool", "a lake"),
          "big": ("big", "small", "loud")},
+        (3, 0.6, 1.5),
     ),
     "swimming": Effect(
         swimming, "swimming", "splash", "nature",
@@ -183,9 +188,10 @@ EFFECTS = {
         {"swimming": ("swimming", "paddling", "bathing"), "water": ("water", "a pool", "a lake", "the sea")},
     ),
     "pop": Effect(
-        repeated(pop, 4, 0.2, 0.8), "pop", "pop", "other",
+        pop, "pop", "pop", "other",
         ("a {pop}", "a {cork} {popping}", "the {pop} of a {cork}", "a short {pop}", "something pops"),
         {"pop": ("pop", "plop"), "cork": ("cork", "bubble", "bottle"), "popping": ("popping", "being pulled")},
+        (4, 0.2, 0.8),
     ),
     "wings": Effect(
         wings, "wings flapping", "wings", "animals",
