@@ -103,7 +103,7 @@ def test_every_kind_is_a_sound_with_words_for_it(kind):
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_no_caption_says_the_opposite_of_what_is_true(kind):
-    for sound in bank(kind):
+    for sound in bank(kind, 12):
         for trait, values in OPPOSITES.items():
             if (kind, trait) in CROSSED:
                 continue
@@ -362,7 +362,8 @@ def test_takes_of_a_pack(tmp_path):
     write_clips(tmp_path, 6)
     (tmp_path / "2.wav").write_bytes(b"")
     plain = pack_of(tmp_path)
-    pack = pack_of(tmp_path, renditions=2, generated=5, seed=9)
+    pack = pack_of(tmp_path, renditions=2, generated=5, generated_weight=0.5, seed=9)
+    assert [row.weight for row in pack.rows[-6:]] == [1.0, *[0.5] * 5]
     assert len(plain) == 5 and plain.variants(3) == (3,) and plain.facts(3) == Facts() and plain.sound(3) is None
     assert len(pack) == 10 and pack.n_recorded == 5 and pack.dropped == ("2.wav: empty",) == plain.dropped
     assert pack.rows[:5] == plain.rows and [row.source for row in pack.rows[5:]] == ["generated"] * 5

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosearch.trainer.synthesis import signals
-from audiosearch.trainer.synthesis.blows import Effect, kinds_of
+from audiosearch.trainer.synthesis.effects import Effect, kinds_of
 from audiosearch.trainer.synthesis.signals import SAMPLE_RATE, Samples
 from audiosearch.trainer.synthesis.tonal import oscillator
 
